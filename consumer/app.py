@@ -1,0 +1,327 @@
+"""Putting the parts together from the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from consumer.context import Platforms
+from consumer.database import Database
+from consumer.dead_letters.file_store import FileStore
+from consumer.dead_letters.sealing import sealer
+from consumer.dead_letters.writing import DeadLetterWriter
+from consumer.dispatch import DispatchTable, Lifespan
+from consumer.errors import DatabaseError, SettingsError
+from consumer.events import ThriveEvent
+from consumer.events.reading import ThriveReader
+from consumer.guard import Guard
+from consumer.inbox import Inbox
+from consumer.intake import Intake
+from consumer.migrations import migrate, schema_state
+from consumer.opening import Route
+from consumer.ops.metrics import Metrics
+from consumer.pipeline import Pipeline
+from consumer.running import Runner
+from consumer.secret_files import read_secret_file, watch_secret_files
+from consumer.settings import Settings, SourceSettings, ThriveSignatureSettings
+from consumer.settings_loading import Loaded, load_settings
+from consumer.signatures import ThriveSignature
+from consumer.sources.base import Source
+from consumer.worker import Worker
+
+__all__ = [
+    "App",
+    "build_reader",
+    "build_route",
+    "build_signature",
+    "build_source",
+    "build_store",
+    "load_table",
+    "opened_database",
+    "source_names",
+]
+
+_log = structlog.get_logger("worker")
+
+_PRUNE_EVERY = 3600.0
+
+
+def load_table(handlers: str, app_dir: Path) -> DispatchTable:
+    """Import the dispatch table named `module[:attribute]`, with `app_dir` importable.
+
+    Raises `SettingsError`, in one line, when there is none.
+    """
+    module_name, _, attribute = handlers.partition(":")
+    attribute = attribute or "table"
+    folder = str(app_dir.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise SettingsError(
+                f"CONSUMER_HANDLERS: there is no module {module_name} in {app_dir} or among the installed packages"
+            ) from None
+        raise SettingsError(f"CONSUMER_HANDLERS: {module_name} needs the module {error.name}") from None
+    except TypeError as error:
+        # What `table.on` says of a handler that does not fit.
+        raise SettingsError(f"CONSUMER_HANDLERS: {module_name}: {error}") from None
+    except Exception as error:  # noqa: BLE001 - it is the user's code, and any failure of it is one clear line
+        raise SettingsError(f"CONSUMER_HANDLERS: {module_name} fails on import: {_one_line(error)}") from None
+    table = getattr(module, attribute, None)
+    if not isinstance(table, DispatchTable):
+        raise SettingsError(f"CONSUMER_HANDLERS: {module_name} has no DispatchTable named {attribute}")
+    return table
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def source_names(settings: Settings, only: str | None = None) -> list[str]:
+    """The sources to run: all that are configured, or the one asked for. Raises `SettingsError` for none."""
+    if only is not None:
+        return [settings.source(only).name]
+    if not settings.sources:
+        raise SettingsError("no source is configured: set CONSUMER_SOURCES__<NAME>__KIND, or run `consumer demo`")
+    return list(settings.sources)
+
+
+def build_source(settings: SourceSettings) -> Source:
+    """The adapter of a source's kind; imports its cloud's SDK only now. Raises `SettingsError`."""
+    if settings.kind == "local":
+        from consumer.sources.local import LocalSource  # noqa: PLC0415 - only what is used is imported
+
+        return LocalSource(settings)
+    if settings.kind == "sqs":
+        from consumer.sources.sqs import SqsSource  # noqa: PLC0415 - as above
+
+        return SqsSource(settings)
+    if ":" in settings.kind:
+        return _custom_source(settings)
+    raise SettingsError(f"CONSUMER_SOURCES__{settings.name.upper()}__KIND: {settings.kind} is not in this release")
+
+
+def _custom_source(settings: SourceSettings) -> Source:
+    module_name, _, name = settings.kind.partition(":")
+    where = f"CONSUMER_SOURCES__{settings.name.upper()}__KIND"
+    try:
+        made = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError):
+        raise SettingsError(f"{where}: there is no {settings.kind}") from None
+    source: Source = made(settings)
+    return source
+
+
+def build_signature(settings: SourceSettings) -> ThriveSignature:
+    """The signature scheme of a source. Raises `SettingsError` when it has no secret."""
+    upper = settings.name.upper()
+    if settings.provider != "thrive":
+        raise SettingsError(f"CONSUMER_SOURCES__{upper}__PROVIDER: {settings.provider} is not in this release")
+    scheme = settings.signature
+    if not isinstance(scheme, ThriveSignatureSettings) or not scheme.secrets:
+        raise SettingsError(
+            "CONSUMER_THRIVE__SIGNATURE__SECRETS is not set (nor _FILE): "
+            f"source {settings.name} cannot tell who sent its messages"
+        )
+    return ThriveSignature(
+        secrets=[secret.get_secret_value() for secret in scheme.secrets],
+        secret_encoding=scheme.secret_encoding,
+        template=scheme.template,
+        algorithm=scheme.algorithm,
+        encoding=scheme.encoding,
+        prefix=scheme.prefix,
+        fields={name: where for name, where in scheme.fields.model_dump().items() if where is not None},
+        max_age=scheme.max_age,
+        max_future_skew=scheme.max_future_skew if scheme.max_age is not None else None,
+    )
+
+
+def build_reader(settings: Settings, table: DispatchTable) -> ThriveReader:
+    """The reader of Thrive's events, knowing the classes the table uses. Raises `SettingsError` for a tie."""
+    classes = [kind for kind in table.event_types if issubclass(kind, ThriveEvent)]
+    return ThriveReader(
+        event_types=settings.thrive.event_types.model_dump(),
+        fields=settings.thrive.fields.model_dump(),
+        classes=sorted(classes, key=lambda kind: kind.__qualname__),
+    )
+
+
+def build_route(source: SourceSettings, settings: Settings, table: DispatchTable, reader: ThriveReader) -> Route:
+    """How a source's messages are opened and handled."""
+    return Route(
+        source=source.name,
+        provider=source.provider,
+        namespace=source.namespace or "",
+        signature=build_signature(source),
+        reader=reader,
+        table=table,
+        guard=Guard(),
+        unknown_events=settings.unknown_events,
+        max_attempts=source.max_attempts,
+        handler_timeout=source.handler_timeout,
+        max_message_bytes=source.max_message_bytes,
+    )
+
+
+def build_store(settings: Settings, metrics: Metrics | None = None) -> FileStore:
+    """The dead-letter store. Raises `SettingsError` for a wrong recipient."""
+    chosen = settings.dead_letters
+    return FileStore(
+        chosen.path,
+        seal=sealer(chosen.recipients) if chosen.recipients else None,
+        unproven_limit=chosen.unproven_limit,
+        on_dropped=metrics.unproven_dropped.inc if metrics is not None else None,
+    )
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database, answering and with its tables up to date.
+
+    Raises `SettingsError` when the tables are not there and must not be made, `DatabaseUnavailable`.
+    """
+    database = Database(settings.database.url.get_secret_value())
+    try:
+        await database.open()
+        automatic = settings.database.auto_migrate
+        if automatic or (automatic is None and database.dialect == "sqlite"):
+            await migrate(database)
+        state = await schema_state(database)
+        if state.problem is not None or state.pending:
+            raise SettingsError(state.problem or "the database's tables are not up to date: run `consumer migrate`")
+        yield database
+    finally:
+        await database.close()
+
+
+@dataclass(slots=True)
+class App:
+    """A worker with everything it stands on, open."""
+
+    worker: Worker
+    metrics: Metrics
+    settings: Settings
+    database: Database
+
+    @staticmethod
+    @asynccontextmanager
+    async def opened(
+        loaded: Loaded,
+        *,
+        only: str | None = None,
+        table: DispatchTable | None = None,
+        reload: Callable[[], Loaded] = load_settings,
+        poll_wait: float | None = None,
+    ) -> AsyncIterator[App]:
+        """Open database, sources and the table's lifespans; close them in turn.
+
+        `reload` reads the settings again, when a file of secrets has changed. `poll_wait` shortens the sources' own.
+
+        Raises `SettingsError`, `DatabaseUnavailable`, `SourceError` or `DeadLetterError`, each one clear line.
+        """
+        settings = loaded.settings
+        names = source_names(settings, only)
+        table = table or load_table(settings.handlers, settings.app_dir)
+        reader = build_reader(settings, table)
+        routes = {name: build_route(settings.source(name), settings, table, reader) for name in names}
+        metrics = Metrics()
+        async with AsyncExitStack() as stack:
+            store = build_store(settings, metrics)
+            stack.push_async_callback(store.close)
+            await store.probe()
+            database = await stack.enter_async_context(opened_database(settings))
+            inbox = Inbox(database)
+            states: dict[Lifespan, Any] = {
+                lifespan: await stack.enter_async_context(lifespan()) for lifespan in table.lifespans()
+            }
+            runner = Runner(states=states, platforms=Platforms(), meter=metrics)
+            pipeline = Pipeline(
+                database=database,
+                inbox=inbox,
+                runner=runner,
+                retry_base=settings.retry.base,
+                retry_cap=settings.retry.cap,
+            )
+            dead_letters = DeadLetterWriter(store)
+            intakes = []
+            for name in names:
+                chosen = settings.source(name)
+                if poll_wait is not None:
+                    chosen = chosen.model_copy(update={"poll_wait": min(poll_wait, chosen.poll_wait)})
+                source = build_source(chosen)
+                stack.push_async_callback(source.close)
+                await source.open()
+                intakes.append(
+                    Intake(
+                        source=source,
+                        route=routes[name],
+                        pipeline=pipeline,
+                        inbox=inbox,
+                        dead_letters=dead_letters,
+                        metrics=metrics.source(name),
+                        max_in_flight=chosen.max_in_flight,
+                        max_in_flight_bytes=chosen.max_in_flight_bytes,
+                        visibility_timeout=chosen.visibility_timeout,
+                        park_lanes=chosen.lane_on_dead_letter == "park",
+                    )
+                )
+
+            async def healthy() -> None:
+                await database.ping()
+                await store.probe()
+
+            async def prune() -> None:
+                await _prune(inbox, settings.inbox.retention)
+
+            async def watch() -> None:
+                await _watch_secrets(loaded, reload, {intake.source.name: intake for intake in intakes})
+
+            worker = Worker(
+                intakes=intakes,
+                pipeline=pipeline,
+                healthy=healthy,
+                drain_timeout=settings.drain_timeout,
+                overdue=lambda: runner.overdue,
+                extra=[prune, watch],
+            )
+            yield App(worker, metrics, settings, database)
+
+
+async def _prune(inbox: Inbox, retention: float | None) -> None:
+    while True:
+        try:
+            removed = await inbox.prune(retention)
+            if removed:
+                _log.info("inbox_pruned", rows=removed)
+        except DatabaseError as error:
+            _log.warning("inbox_not_pruned", detail=str(error))
+        await asyncio.sleep(_PRUNE_EVERY)
+
+
+async def _watch_secrets(loaded: Loaded, reload: Callable[[], Loaded], intakes: Mapping[str, Intake]) -> None:
+    """Read secrets again when their files change; what cannot be read or used changes nothing."""
+    stop = asyncio.Event()
+    watched = {key: path for key, path in loaded.secret_files.items() if key.endswith("signature.secrets")}
+
+    def changed(path: Path) -> None:
+        read_secret_file(path)
+        fresh = reload().settings
+        for name, intake in intakes.items():
+            signature = build_signature(fresh.source(name))
+            intake.route.signature = signature
+            intake.secrets_changed()
+        _log.info("secrets_reloaded", file=path.name, sources=sorted(intakes))
+
+    await watch_secret_files(list(watched.values()), stop=stop, on_change=changed)
+    # Nothing to watch: live as long as the worker does all the same.
+    await stop.wait()

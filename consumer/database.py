@@ -1,0 +1,240 @@
+"""The database that holds the inbox and what handlers write: SQLite (one file) or PostgreSQL.
+
+Both are reached through SQLAlchemy's asyncio engine. Every error of the database itself comes out as
+`DatabaseUnavailable` or `DatabaseConflict`, whose text holds a class name and a code and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from consumer.database_errors import classify, describe, own_trouble
+from consumer.errors import DatabaseConflict, DatabaseUnavailable, SettingsError
+from consumer.sqlite_inline import InlineConnection
+
+__all__ = ["DEFAULT_URL", "Database", "classify"]
+
+DEFAULT_URL = "sqlite+aiosqlite:///consumer.db"
+
+T = TypeVar("T")
+
+_OWN_TIMEOUT = 15.0
+"""Seconds one of our own statements or transactions may take before the database counts as gone."""
+_CONNECT_TIMEOUT = 5.0
+_POOL_TIMEOUT = 20.0
+"""Seconds to wait for a free connection; on SQLite, for the one transaction that may be open."""
+_RECYCLE = 300
+"""Seconds after which a PostgreSQL connection is replaced, before proxies drop it for its idleness."""
+_POSTGRES_WRITERS = 8
+_POSTGRES_READERS = 2
+_POSTGRES_SPARE = 2
+"""Connections beyond the writers', so that counting a failure need not wait for a handler."""
+
+
+class Database:
+    """One database; `open` before use, `close` at the end.
+
+    Raises `SettingsError` at once when the URL cannot be used. Nothing is connected before `open`.
+    """
+
+    engine: AsyncEngine
+    """For transactions; handlers' own tables may be made through it."""
+    dialect: Literal["sqlite", "postgresql"]
+    writers: int
+    """How many transactions may usefully be open at once."""
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, app_name: str = "health-event-consumer", busy_timeout: float = 5.0
+    ) -> None:
+        """`busy_timeout` is how long, in seconds, to wait for another process's write lock on a SQLite file."""
+        parsed = _parse(url)
+        self._sqlite: _Sqlite | None = None
+        if parsed.get_backend_name() == "sqlite":
+            self.dialect, self.writers = "sqlite", 1
+            self._sqlite = _Sqlite(_sqlite_path(parsed), busy_timeout)
+            self.engine = self._reader = self._sqlite.engine
+        else:
+            self.dialect, self.writers = "postgresql", _POSTGRES_WRITERS
+            arguments = _postgres_arguments(parsed, app_name)
+            self.engine = _engine("postgresql+asyncpg://", arguments, size=_POSTGRES_WRITERS, overflow=_POSTGRES_SPARE)
+            # Reads have connections of their own, so that they never queue behind transactions.
+            self._reader = _engine("postgresql+asyncpg://", arguments, size=_POSTGRES_READERS, autocommit=True)
+
+    @staticmethod
+    def classify(exc: BaseException) -> DatabaseUnavailable | DatabaseConflict | None:
+        """Whether an exception is the database's trouble rather than a handler's; see `consumer.database_errors`."""
+        return classify(exc)
+
+    async def open(self) -> None:
+        """Make sure the database answers. May be called again, after a failure or not.
+
+        Raises `DatabaseUnavailable`, or `SettingsError` when the folder of a SQLite file does not exist.
+        """
+        if self._sqlite is not None:
+            with own_trouble():
+                await self._sqlite.open()
+        await self.ping()
+
+    async def ping(self) -> None:
+        """Raise `DatabaseUnavailable` unless the database answers within seconds."""
+        await self.read("SELECT 1" if self._sqlite is None else "SELECT 1 FROM sqlite_master LIMIT 1")
+
+    async def read(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Any]:
+        """All rows of one statement outside any transaction, in one round trip, never behind a writer.
+
+        The SQL is the dialect's own, with `?` (SQLite) or `$1` (PostgreSQL).
+        """
+        with own_trouble():
+            async with asyncio.timeout(_OWN_TIMEOUT):
+                if self._sqlite is not None:
+                    return await self._sqlite.reader.fetch(sql, parameters)
+                try:
+                    return await self._fetch(sql, parameters)
+                except DBAPIError as exc:
+                    if not exc.connection_invalidated:
+                        raise
+                # The pooled connection had died meanwhile; the pool has thrown away all its contemporaries.
+                return await self._fetch(sql, parameters)
+
+    async def _fetch(self, sql: str, parameters: Sequence[Any]) -> Sequence[Any]:
+        async with self._reader.connect() as connection:
+            return (await connection.exec_driver_sql(sql, tuple(parameters))).all()
+
+    @asynccontextmanager
+    async def transaction(self, *, within: float = _OWN_TIMEOUT) -> AsyncIterator[AsyncConnection]:
+        """A short transaction of our own, committed at the end; whatever goes wrong inside is own trouble.
+
+        After `within` seconds it counts as failed. On SQLite it waits for the other transactions of this process, so it
+        must not be opened inside one of them.
+        """
+        with own_trouble():
+            async with asyncio.timeout(within), self.engine.begin() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        """Close every connection. Never raises for a database that is gone."""
+        with suppress(Exception):
+            await self.engine.dispose()
+        with suppress(Exception):
+            await self._reader.dispose()
+        if self._sqlite is not None:
+            with suppress(Exception):
+                await self._sqlite.close()
+
+
+class _Sqlite:
+    """A SQLite file: one connection that writes, another that reads beside it."""
+
+    def __init__(self, path: Path, busy_timeout: float) -> None:
+        self._path = path
+        self._busy_timeout = busy_timeout
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
+        self._reader: InlineConnection | None = None
+        self.engine = _engine(URL.create("sqlite+aiosqlite", database=str(path)), {"async_creator_fn": self._connect})
+        event.listen(self.engine.sync_engine, "begin", _begin)
+
+    @property
+    def reader(self) -> InlineConnection:
+        if self._reader is None:
+            raise DatabaseUnavailable("not open")
+        return self._reader
+
+    async def open(self) -> None:
+        if not self._path.parent.is_dir():
+            raise SettingsError("database.url: the folder of the SQLite file does not exist")
+        if self._reader is None:
+            # SQLite gives its -wal and -shm files the mode of the database itself.
+            with suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            self._reader = await self._connect()
+
+    async def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            await reader.close()
+        self._executor.shutdown(wait=False)
+
+    async def _connect(self, *_: Any, **__: Any) -> InlineConnection:
+        return await _reached(InlineConnection.open(self._path, self._executor, busy_timeout=self._busy_timeout))
+
+
+def _begin(connection: Connection) -> None:
+    """Take the write lock when a transaction begins: one that reads first cannot always get it later."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.run_async(InlineConnection.begin)
+
+
+def _engine(
+    url: str | URL, arguments: dict[str, Any], *, size: int = 1, overflow: int = 0, autocommit: bool = False
+) -> AsyncEngine:
+    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
+    return create_async_engine(
+        url,
+        connect_args=arguments,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=overflow,
+        pool_timeout=_POOL_TIMEOUT,
+        hide_parameters=True,
+        **options,
+    )
+
+
+async def _reached(connecting: Awaitable[T]) -> T:
+    """A connection, or `DatabaseUnavailable`: whatever fails before there is one is no event's fault."""
+    try:
+        return await connecting
+    except Exception as exc:  # noqa: BLE001 - drivers raise their own, OSError, ValueError for certificates, ...
+        raise (classify(exc) or DatabaseUnavailable(f"cannot connect: {describe(exc)}")) from None
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    names = ("sqlite", "sqlite+aiosqlite", "postgres", "postgresql", "postgres+asyncpg", "postgresql+asyncpg")
+    if parsed is None or parsed.drivername not in names:
+        raise SettingsError("database.url: expected sqlite:///FILE or postgresql://USER@HOST/NAME")
+    if parsed.drivername.startswith("postgres"):
+        if find_spec("asyncpg") is None:
+            raise SettingsError("database is postgresql: pip install 'health-event-consumer[postgres]'")
+        return parsed.set(drivername="postgresql")
+    return parsed
+
+
+def _sqlite_path(url: URL) -> Path:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:") or url.query:
+        raise SettingsError("database.url: SQLite needs a file and takes no options: sqlite:///consumer.db")
+    return Path(url.database).absolute()
+
+
+def _postgres_arguments(url: URL, app_name: str) -> dict[str, Any]:
+    """What SQLAlchemy passes to the driver, which reads the URL itself: it knows every libpq option (sslmode, ...)."""
+    import asyncpg  # noqa: PLC0415 - an extra
+
+    query = dict(url.query)
+    cache = {name: int(str(query.pop(name))) for name in ("prepared_statement_cache_size",) if name in query}
+    driver = {name: int(str(query.pop(name))) for name in ("statement_cache_size",) if name in query}
+    if "application_name" not in query:
+        driver["server_settings"] = {"application_name": app_name}  # type: ignore[assignment]
+    dsn = url.set(query=query).render_as_string(hide_password=False)
+
+    async def connect(**_: Any) -> Any:
+        return await _reached(asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT, **driver))
+
+    creator: Callable[..., Awaitable[Any]] = connect
+    return {"async_creator_fn": creator, **cache}

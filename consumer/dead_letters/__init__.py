@@ -1,0 +1,1 @@
+"""Dead letters: keeping what could not be handled, durably and out of sight, and reading it again."""

@@ -1,0 +1,127 @@
+"""Deliveries in hand: a message with its lease, and the envelopes it opened to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from consumer.context import Delivery
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from consumer.dispatch import Handler
+    from consumer.events import Event
+    from consumer.opening import Route
+    from consumer.outcomes import Verdict
+    from consumer.sources.base import Message
+
+__all__ = ["Done", "Held", "Item"]
+
+
+class Held:
+    """One delivery in hand, from its receive to the queue's answer to its settlement."""
+
+    __slots__ = (
+        "busy",
+        "delay",
+        "gave_back",
+        "lost",
+        "marked",
+        "message",
+        "open_items",
+        "permit",
+        "received_at",
+        "rest",
+        "settling",
+        "size",
+        "tasks",
+        "unhandled",
+    )
+
+    def __init__(self, message: Message, *, received_at: float) -> None:
+        self.message = message
+        self.size = len(message.body)
+        self.received_at = received_at
+        """Monotonic seconds."""
+        self.permit = True
+        """Whether it takes room from others; not so for what is given back as soon as it came."""
+        self.open_items = 0
+        """Envelopes without an outcome yet."""
+        self.rest: deque[Item] = deque()
+        """Envelopes of a delivery in order that may not run before the one in front has an outcome."""
+        self.marked: list[bytes] = []
+        """Keys of its envelopes that were dead-lettered while others of it must still be handled."""
+        self.delay: float | None = None
+        """Seconds until the delivery should come back, when one of its envelopes must be tried again."""
+        self.gave_back = False
+        self.lost = False
+        """The lease is gone: no handler starts for it any more, and one that runs is cancelled."""
+        self.unhandled = False
+        """Lost before it was handled."""
+        self.busy = False
+        """A renewal of its lease is under way, so nothing else may be asked of the queue for it."""
+        self.settling: Callable[[], None] | None = None
+        """What to do once that renewal is answered."""
+        self.tasks: set[asyncio.Task[Any]] = set()
+        """Handlers running for it alone, to be cancelled when the lease is lost."""
+
+
+class Item:
+    """One envelope of a delivery: what it opened to, and what is known of it so far."""
+
+    __slots__ = (
+        "attempt",
+        "body_hash",
+        "done",
+        "event",
+        "event_id",
+        "event_type",
+        "handlers",
+        "held",
+        "index",
+        "key",
+        "ran",
+        "raw",
+        "route",
+        "user_id",
+        "verdict",
+    )
+
+    def __init__(self, held: Held, route: Route, index: int, raw: bytes) -> None:
+        self.held = held
+        self.route = route
+        self.index = index
+        self.raw = raw
+        """The envelope's exact bytes."""
+        self.event: Event | None = None
+        self.event_id: str | None = None
+        self.event_type: str | None = None
+        self.user_id: str | None = None
+        self.key = b""
+        self.body_hash = b""
+        self.handlers: tuple[Handler, ...] = ()
+        self.attempt = 1
+        self.ran = False
+        """Its handlers have run, without touching the database: only the inbox row is missing."""
+        self.verdict: Verdict | None = None
+        """Set when opening already decides what becomes of it."""
+        self.done: Done | None = None
+
+    def delivery(self) -> Delivery:
+        """The facts a handler may see."""
+        message = self.held.message
+        return Delivery(
+            source=self.route.source,
+            message_id=message.message_id,
+            attempt=self.attempt,
+            receive_count=message.receive_count,
+            accepted_at=message.accepted_at,
+            ordering_key=message.ordering_key,
+            headers=message.headers,
+        )
+
+
+Done = Callable[[Item, "Verdict"], None]
+"""Told once, when an envelope's outcome is known and durable."""

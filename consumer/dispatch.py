@@ -1,0 +1,218 @@
+"""The dispatch table: which handlers get which events."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, Union, get_args, get_origin, overload
+
+from consumer.context import Context
+from consumer.events import Event, UnknownEvent
+from consumer.pace import Pace
+
+__all__ = ["DispatchTable", "Handler", "HandlerFunction", "Lifespan"]
+
+E = TypeVar("E", bound=Event)
+A = TypeVar("A", bound=Event)
+B = TypeVar("B", bound=Event)
+C = TypeVar("C", bound=Event)
+D = TypeVar("D", bound=Event)
+
+HandlerFunction = Callable[[E, Context], Coroutine[Any, Any, None]]
+Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+
+
+@dataclass(eq=False, slots=True)
+class Handler:
+    """One registered function, with its limits and how fast it has lately been."""
+
+    function: Callable[..., Coroutine[Any, Any, object]]
+    """Typed to return None; what a careless one returns is looked at all the same."""
+    name: str
+    """module.qualname: what logs, metrics and dead letters call it."""
+    timeout: float | None
+    """Seconds one run may take; None: the source's `handler_timeout`."""
+    max_concurrency: int | None
+    """How many runs may be under way in this process; None: as many as there are deliveries in hand."""
+    lifespan: Lifespan | None
+    """Of the table it was registered on."""
+    pace: Pace = field(default_factory=Pace)
+
+
+class DispatchTable:
+    """Maps event classes to handlers.
+
+    `lifespan` is a function without parameters that returns an async context manager: entered before the first
+    event, left after the last; what it yields is `context.state` for the handlers of this very table.
+    """
+
+    def __init__(self, *, lifespan: Lifespan | None = None) -> None:
+        self._lifespan = lifespan
+        self._handlers: dict[type[Event], tuple[Handler, ...]] = {}
+        self._ignored: set[type[Event]] = set()
+
+    @overload
+    def on(
+        self, first: type[A], /, *, timeout: float | None = None, max_concurrency: int | None = None
+    ) -> Callable[[HandlerFunction[A]], HandlerFunction[A]]: ...
+    @overload
+    def on(
+        self, first: type[A], second: type[B], /, *, timeout: float | None = None, max_concurrency: int | None = None
+    ) -> Callable[[HandlerFunction[A | B]], HandlerFunction[A | B]]: ...
+    @overload
+    def on(
+        self,
+        first: type[A],
+        second: type[B],
+        third: type[C],
+        /,
+        *,
+        timeout: float | None = None,
+        max_concurrency: int | None = None,
+    ) -> Callable[[HandlerFunction[A | B | C]], HandlerFunction[A | B | C]]: ...
+    @overload
+    def on(
+        self,
+        first: type[A],
+        second: type[B],
+        third: type[C],
+        fourth: type[D],
+        /,
+        *,
+        timeout: float | None = None,
+        max_concurrency: int | None = None,
+    ) -> Callable[[HandlerFunction[A | B | C | D]], HandlerFunction[A | B | C | D]]: ...
+    @overload
+    def on(
+        self, *event_types: type[E], timeout: float | None = None, max_concurrency: int | None = None
+    ) -> Callable[[HandlerFunction[E]], HandlerFunction[E]]: ...
+
+    def on(self, *event_types: type[Any], timeout: float | None = None, max_concurrency: int | None = None) -> Any:
+        """Register an `async def handler(event, context)` for these event classes, matched exactly.
+
+        `timeout` is in seconds. Several handlers of one class run in the order they were registered, in one
+        transaction. Returns the function unchanged. Raises `TypeError` for anything that is not an event class, a
+        function that is not `async def`, or parameters that do not fit.
+        """
+        if not event_types:
+            raise TypeError("on() needs at least one event class: @table.on(LabResultEvent)")
+        for event_type in event_types:
+            _check_event_type(event_type)
+        if timeout is not None and not timeout > 0:
+            raise TypeError("timeout is a number of seconds above 0")
+        if max_concurrency is not None and max_concurrency < 1:
+            raise TypeError("max_concurrency is at least 1")
+
+        def register(function: Any) -> Any:
+            name = _check_function(function, event_types)
+            handler = Handler(function, name, timeout, max_concurrency, self._lifespan)
+            for event_type in event_types:
+                self._add(event_type, handler)
+            return function
+
+        return register
+
+    def ignore(self, *event_types: type[Event]) -> None:
+        """Acknowledge events of these classes on purpose, without a handler and without a dead letter."""
+        for event_type in event_types:
+            _check_event_type(event_type)
+            if event_type in self._handlers:
+                raise TypeError(f"{event_type.__name__} has a handler, so it cannot be ignored")
+            self._ignored.add(event_type)
+
+    def include(self, other: DispatchTable) -> None:
+        """Take over another table's handlers; they keep their own lifespan's state."""
+        if other is self:
+            raise TypeError("a table cannot include itself")
+        for event_type, handlers in other._handlers.items():
+            for handler in handlers:
+                self._add(event_type, handler)
+        self.ignore(*other._ignored)
+
+    def handlers_for(self, event_type: type[Event]) -> tuple[Handler, ...]:
+        """The handlers of exactly this class, in order; empty when it has none."""
+        return self._handlers.get(event_type, ())
+
+    def ignores(self, event_type: type[Event]) -> bool:
+        """Whether events of exactly this class are acknowledged without being handled."""
+        return event_type in self._ignored
+
+    @property
+    def event_types(self) -> frozenset[type[Event]]:
+        """Every class the table says something about."""
+        return frozenset(self._handlers) | self._ignored
+
+    @property
+    def takes_unknown(self) -> bool:
+        """Whether a handler, or `ignore`, was given for events that no type names."""
+        return UnknownEvent in self.event_types
+
+    def lifespans(self) -> Iterator[Lifespan]:
+        """Each distinct lifespan of the table and those it includes, the table's own first."""
+        seen: dict[int, Lifespan] = {}
+        if self._lifespan is not None:
+            seen[id(self._lifespan)] = self._lifespan
+        for handlers in self._handlers.values():
+            for handler in handlers:
+                if handler.lifespan is not None:
+                    seen.setdefault(id(handler.lifespan), handler.lifespan)
+        return iter(seen.values())
+
+    def _add(self, event_type: type[Event], handler: Handler) -> None:
+        if event_type in self._ignored:
+            raise TypeError(f"{event_type.__name__} is ignored, so it cannot have a handler")
+        present = self._handlers.get(event_type, ())
+        if any(known.function is handler.function for known in present):
+            raise TypeError(f"{handler.name} is registered for {event_type.__name__} already")
+        self._handlers[event_type] = (*present, handler)
+
+
+def _check_event_type(event_type: Any) -> None:
+    if not (inspect.isclass(event_type) and issubclass(event_type, Event)):
+        raise TypeError(f"{event_type!r} is not an event class, such as consumer.events.LabResultEvent")
+
+
+def _check_function(function: Any, event_types: tuple[type[Event], ...]) -> str:
+    name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"{name} is not a handler: a handler is an `async def` function")
+    try:
+        inspect.signature(function).bind(object(), object())
+    except TypeError:
+        raise TypeError(f"{name} does not fit: a handler is called with (event, context)") from None
+    event_hint, context_hint = _hints(function)
+    for event_type in event_types:
+        if not _accepts(event_hint, event_type):
+            raise TypeError(f"{name} does not fit: its first parameter does not take {event_type.__name__}")
+    if not _accepts(context_hint, Context):
+        raise TypeError(f"{name} does not fit: its second parameter is the Context")
+    return name
+
+
+def _hints(function: Any) -> tuple[Any, Any]:
+    """The annotations of the two parameters a handler is called with; Any where there is none."""
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:  # noqa: BLE001 - a name imported for type checkers only cannot be resolved; mypy sees to those
+        return Any, Any
+    names = [*inspect.signature(function).parameters, "", ""]
+    return hints.get(names[0], Any), hints.get(names[1], Any)
+
+
+def _accepts(hint: Any, given: type[Any]) -> bool:
+    """Whether a parameter annotated `hint` takes an instance of `given`; what cannot be told is let through."""
+    if hint is Any or hint is inspect.Parameter.empty:
+        return True
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_accepts(member, given) for member in get_args(hint))
+    target = origin or hint
+    if isinstance(target, TypeVar):
+        return target.__bound__ is None or _accepts(target.__bound__, given)
+    if inspect.isclass(target):
+        return issubclass(given, target) or getattr(target, "_is_protocol", False)
+    return True

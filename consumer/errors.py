@@ -1,0 +1,125 @@
+"""Every exception this package raises on purpose, in one tree.
+
+    ConsumerError
+    ├── SettingsError            a setting is missing, wrong or contradicts another (exit code 2)
+    │   └── NotConfigured        something needs a setting that was not given
+    ├── VerificationError        a message that must not reach a handler
+    │   ├── Unsigned             it carries no signature
+    │   ├── BadSignature         it carries one, by nobody we know
+    │   ├── Stale                authentic, but signed too long ago or in the future
+    │   └── Unreadable           no envelope can be read from it, or only an ambiguous one
+    ├── InvalidEvent             authentic, but the body is not what its event type says
+    ├── SourceError              a queue did something it should not
+    │   ├── SourceUnavailable    it may work again later: network, throttling, a server error
+    │   └── SourceRefused        it will not work until a person acts: queue gone, access denied
+    ├── DeadLetterError          the dead-letter store could not keep or read a record
+    └── DatabaseError            the database cannot be used
+        ├── DatabaseUnavailable  it is gone, full or overloaded; not the event's fault
+        └── DatabaseConflict     a deadlock, a serialization failure, a lock or a commit in doubt: do it again
+
+`Retry`, `Reject` and `Unavailable` are a handler's way to speak, not failures of this package: see
+`consumer.outcomes`.
+
+No message of these exceptions holds a byte of a message's body.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadSignature",
+    "ConsumerError",
+    "DatabaseConflict",
+    "DatabaseError",
+    "DatabaseUnavailable",
+    "DeadLetterError",
+    "InvalidEvent",
+    "NotConfigured",
+    "SettingsError",
+    "SourceError",
+    "SourceRefused",
+    "SourceUnavailable",
+    "Stale",
+    "Unreadable",
+    "Unsigned",
+    "VerificationError",
+]
+
+
+class ConsumerError(Exception):
+    """Base of every exception raised on purpose by this package."""
+
+
+class SettingsError(ConsumerError):
+    """A setting is missing, wrong or contradicts another; the text is one line that names it."""
+
+
+class NotConfigured(SettingsError):
+    """Something was used that needs a setting which was not given; the text names the setting."""
+
+
+class VerificationError(ConsumerError):
+    """A message that must not reach a handler; `reason` is the dead-letter reason."""
+
+    reason = "unreadable"
+
+
+class Unsigned(VerificationError):
+    """The message carries no signature."""
+
+    reason = "unsigned"
+
+
+class BadSignature(VerificationError):
+    """The message carries a signature that no configured secret made."""
+
+    reason = "bad_signature"
+
+
+class Stale(VerificationError):
+    """The message is authentic, but was signed too long before, or after, the queue accepted it."""
+
+    reason = "stale"
+
+
+class Unreadable(VerificationError):
+    """No envelope can be read from the message, or more than one way to read it exists."""
+
+    reason = "unreadable"
+
+
+class InvalidEvent(ConsumerError):
+    """The body is authentic, but does not have the shape of its event type.
+
+    The text names fields and what was expected of them, never their values.
+    """
+
+
+class SourceError(ConsumerError):
+    """A source could not do what was asked of it."""
+
+
+class SourceUnavailable(SourceError):
+    """The queue does not answer, throttles or fails inside; trying again later may help."""
+
+
+class SourceRefused(SourceError):
+    """The queue refuses: it does not exist, or the credentials do not allow the call.
+
+    Trying again helps only after somebody has changed something; the worker keeps trying, slowly, and says so.
+    """
+
+
+class DeadLetterError(ConsumerError):
+    """The dead-letter store could not keep, or could not read, a record."""
+
+
+class DatabaseError(ConsumerError):
+    """The database cannot be used as asked."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database is gone, full or overloaded: own trouble, no event is to blame for it."""
+
+
+class DatabaseConflict(DatabaseError):
+    """Two transactions met, or a commit's outcome is unknown: start again from reading the inbox."""

@@ -1,0 +1,381 @@
+"""One source's way through the worker: receive what there is room for, open it, settle what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from consumer.breaker import Breaker
+from consumer.dead_letters.writing import DeadLetterWriter, record_of
+from consumer.deliveries import Held, Item
+from consumer.errors import DatabaseError, DeadLetterError
+from consumer.lanes import Lanes
+from consumer.opening import Route, open_message
+from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Lost, Verdict, WillRetry
+from consumer.parking import PARKED_DELAY, ParkedLanes
+from consumer.permits import Permits
+from consumer.receiving import Receiver
+from consumer.settlement import Settlement
+from consumer.sources.base import Message, Source
+
+if TYPE_CHECKING:
+    from consumer.inbox import Inbox
+    from consumer.ops.metrics import SourceMetrics
+    from consumer.pipeline import Pipeline
+
+__all__ = ["Intake"]
+
+_log = structlog.get_logger("worker")
+
+_OFFLOAD_BYTES = 256 * 1024
+_UNPROVEN = ("unsigned", "bad_signature")
+_SUSPECT_DELAY = 30.0
+_QUIET = ("stopped", "withdrawn")
+"""Reasons to give a delivery back that say nothing about trouble."""
+_EXPIRY_MARGIN = timedelta(hours=1)
+
+
+class Intake:
+    """Receives from one source within its permits and sees every delivery through to its settlement."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        route: Route,
+        pipeline: Pipeline,
+        inbox: Inbox,
+        dead_letters: DeadLetterWriter,
+        metrics: SourceMetrics,
+        max_in_flight: int,
+        max_in_flight_bytes: int,
+        visibility_timeout: float,
+        park_lanes: bool = False,
+    ) -> None:
+        self.source = source
+        self.route = route
+        self.breaker = Breaker()
+        self.permits = Permits(count=max_in_flight, size=max_in_flight_bytes, largest=route.max_message_bytes)
+        self.settlement = Settlement(
+            source, visibility_timeout=visibility_timeout, settled=self._settled, lost=self._lease_lost
+        )
+        self.held: dict[Held, None] = {}
+        self.receiver = Receiver(source, self.permits, self, may_receive=lambda: self.breaker.closed)
+        self._pipeline = pipeline
+        self._inbox = inbox
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._parking = ParkedLanes(inbox, source.name) if park_lanes else None
+        self._lanes: Lanes[Held] = Lanes()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._waiters: dict[Held, asyncio.Future[None]] = {}
+        self.paused = asyncio.Event()
+        """Set while the breaker is not closed."""
+        self.retention: timedelta | None = None
+        """How long the queue keeps a message, as the last one received told."""
+        self._ended = asyncio.Event()
+        metrics.watch(
+            in_flight=lambda: len(self.held),
+            in_flight_bytes=lambda: self.permits.held_bytes,
+            oldest_age=self.oldest_age,
+            settle_failures=lambda: self.settlement.failures,
+        )
+
+    # Taking
+
+    def arrived(self, count: int) -> None:
+        """Count messages received."""
+        self._metrics.received(count)
+
+    def refuse(self, messages: Iterable[Message], delay: float = 0.0) -> None:
+        """Give messages back that hold no permits, to come again after `delay` seconds."""
+        for message in messages:
+            held = Held(message, received_at=time.monotonic())
+            held.permit = False
+            self.held[held] = None
+            self.settlement.release(held, delay)
+
+    def admit(self, messages: Iterable[Message]) -> list[Held]:
+        """Take messages in hand: they have permits, and get a lease that is kept alive."""
+        now = time.monotonic()
+        taken = []
+        for message in messages:
+            if message.expires_at is not None:
+                self.retention = message.expires_at - message.accepted_at
+            held = Held(message, received_at=now)
+            self.held[held] = None
+            self.settlement.hold(held)
+            taken.append(held)
+            lane = message.ordering_key
+            if lane is None or self._lanes.enter(lane, held):
+                self._start(held)
+        return taken
+
+    def _start(self, held: Held) -> None:
+        if held.size > _OFFLOAD_BYTES or (self._parking is not None and held.message.ordering_key is not None):
+            self._track(self._tasks, self._start_aside(held))
+        else:
+            self._opened(held, open_message(held, self.route))
+
+    async def _start_aside(self, held: Held) -> None:
+        lane = held.message.ordering_key
+        if self._parking is not None and lane is not None and await self._parking.holds(lane):
+            held.delay = PARKED_DELAY
+            self._settle(held)
+            return
+        # Hashing and parsing a large body takes milliseconds: off the loop, where heartbeats run.
+        self._opened(held, await asyncio.to_thread(open_message, held, self.route))
+
+    def _opened(self, held: Held, items: list[Item]) -> None:
+        held.open_items = len(items)
+        if held.message.ordering_key is not None and len(items) > 1:
+            held.rest = deque(items)
+            items = [held.rest.popleft()]
+        for item in items:
+            self._submit(item)
+
+    def _submit(self, item: Item) -> None:
+        if item.verdict is None:
+            self._pipeline.submit(item, self._done)
+        else:
+            self._done(item, item.verdict)
+
+    # Outcomes
+
+    def _done(self, item: Item, verdict: Verdict) -> None:
+        """An envelope's outcome is known, and durable unless it is a dead letter, which is made durable first."""
+        verdict = self._judge(item, verdict)
+        if isinstance(verdict, DeadLettered):
+            self._track(self._tasks, self._dead_letter(item, verdict))
+        else:
+            self._conclude(item, verdict)
+
+    def _judge(self, item: Item, verdict: Verdict) -> Verdict:
+        """Apply what the source knows: its retention, and whether all of this looks like a wrong secret."""
+        if isinstance(verdict, DeadLettered) and verdict.reason in _UNPROVEN:
+            # The 20th still goes to the dead letters; what comes while the source is suspected does not.
+            if self.breaker.reason == "signatures":
+                return GivenBack("signatures")
+            if self.route.guard.suspicion == "signatures":
+                self._pause("signatures", None)
+            return verdict
+        if isinstance(verdict, WillRetry | GivenBack) and item.held.message.expires_at is not None:
+            left = self._time_left(item.held.message)
+            if left <= 0 and getattr(verdict, "why", None) != "stopped":
+                return DeadLettered("expiring", "its queue was about to delete it")
+            if isinstance(verdict, WillRetry):
+                return WillRetry(min(verdict.delay, max(left, 0.0)))
+        return verdict
+
+    @staticmethod
+    def _time_left(message: Message) -> float:
+        """Seconds until the message must leave its queue, before the queue deletes it."""
+        if message.expires_at is None:
+            return float("inf")
+        margin = min(_EXPIRY_MARGIN, (message.expires_at - message.accepted_at) / 10)
+        return (message.expires_at - margin - datetime.now(UTC)).total_seconds()
+
+    async def _dead_letter(self, item: Item, verdict: DeadLettered) -> None:
+        now = datetime.now(UTC)
+        received = now - timedelta(seconds=time.monotonic() - item.held.received_at)
+        try:
+            await self._dead_letters.write(record_of(item, verdict, first_received_at=received, now=now))
+        except DeadLetterError as error:
+            self._conclude(item, GivenBack(str(error)))
+            return
+        await self._tidy(item, verdict)
+        lane = item.held.message.ordering_key
+        if self._parking is not None and lane is not None:
+            await self._parking.park(lane)
+        _log.warning(
+            "dead_lettered",
+            source=self.source.name,
+            reason=verdict.reason,
+            event_id=item.event_id,
+            event_type=item.event_type,
+            message_id=item.held.message.message_id,
+            attempt=item.attempt,
+        )
+        self._conclude(item, verdict)
+
+    async def _tidy(self, item: Item, verdict: DeadLettered) -> None:
+        """Forget the attempts of what is put aside; or note it, while others of its delivery are still open."""
+        try:
+            if item.key and item.held.open_items + len(item.held.marked) > 1:
+                await self._inbox.mark_dead_lettered([item.key])
+                item.held.marked.append(item.key)
+            elif item.attempt > 1 or verdict.reason in ("attempts_exhausted", "crashed"):
+                await self._inbox.forget_attempts([item.key])
+        except DatabaseError:
+            _log.warning("attempts_not_forgotten", source=self.source.name, event_id=item.event_id)
+
+    def _conclude(self, item: Item, verdict: Verdict) -> None:
+        held = item.held
+        self._count(item, verdict)
+        if isinstance(verdict, WillRetry):
+            held.delay = verdict.delay if held.delay is None else min(held.delay, verdict.delay)
+        elif isinstance(verdict, GivenBack):
+            held.gave_back = True
+            if verdict.why == "signatures":
+                held.delay = _SUSPECT_DELAY
+            elif verdict.why not in _QUIET:
+                self._pause(verdict.why, verdict.retry_after)
+        elif isinstance(verdict, Lost):
+            held.lost = held.unhandled = True
+        held.open_items -= 1
+        if held.rest and not (held.gave_back or held.unhandled or held.delay is not None):
+            self._submit(held.rest.popleft())
+            return
+        held.open_items -= len(held.rest)
+        held.rest.clear()
+        if held.open_items == 0:
+            self._settle(held)
+
+    def _count(self, item: Item, verdict: Verdict) -> None:
+        metrics = self._metrics
+        if isinstance(verdict, Handled):
+            metrics.handled(type(item.event))
+        elif isinstance(verdict, Duplicate):
+            metrics.duplicate()
+        elif isinstance(verdict, WillRetry):
+            metrics.retried(type(item.event))
+        elif isinstance(verdict, DeadLettered):
+            metrics.dead_letter(verdict.reason)
+        elif isinstance(verdict, GivenBack):
+            metrics.given_back()
+        if self.route.guard.suspicion == "handlers" and self.breaker.closed:
+            self._pause("handlers", None)
+
+    def _settle(self, held: Held) -> None:
+        done = not (held.gave_back or held.delay is not None or held.unhandled)
+        lane = held.message.ordering_key
+        if done:
+            if held.marked:
+                self._track(self._tasks, self._forget_marks(held))
+            # With the lease lost this is best effort: the effect is there, whoever has the message now finds it.
+            self.settlement.ack(held)
+        elif held.lost:
+            self.settlement.forget(held)
+        else:
+            self.settlement.release(held, held.delay or 0.0)
+        if lane is not None:
+            self._move_lane(lane, done=done)
+        waiter = self._waiters.pop(held, None)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _move_lane(self, lane: str, *, done: bool) -> None:
+        if done:
+            follower = self._lanes.advance(lane)
+            if follower is not None:
+                self._start(follower)
+            return
+        for follower in self._lanes.block(lane):
+            self.settlement.release(follower, 0.0)
+
+    async def _forget_marks(self, held: Held) -> None:
+        try:
+            await self._inbox.forget_attempts(held.marked)
+        except DatabaseError:
+            _log.warning("attempts_not_forgotten", source=self.source.name)
+
+    def _settled(self, held: Held) -> None:
+        self.held.pop(held, None)
+        if held.permit:
+            self.permits.give_back(held.size)
+        self._ended.set()
+        self.receiver.wake()
+
+    def _lease_lost(self, held: Held) -> None:
+        held.lost = True
+        self._metrics.lease_lost()
+        _log.warning("lease_lost", source=self.source.name, message_id=held.message.message_id)
+        for task in held.tasks:
+            task.cancel()
+
+    # Trouble of our own
+
+    def _pause(self, why: str, retry_after: float | None) -> None:
+        if self.breaker.trip(time.monotonic(), why, retry_after=retry_after):
+            self._metrics.paused.set(1)
+            _log.error("source_paused", source=self.source.name, reason=why)
+        self.paused.set()
+        for item in self._pipeline.withdraw(self.source.name):
+            self._conclude(item, GivenBack("withdrawn"))
+
+    def resume(self) -> None:
+        """Receive as usual again."""
+        _log.info("source_resumed", source=self.source.name, paused_for=round(time.monotonic() - self.breaker.since, 1))
+        self.breaker.close()
+        self.paused.clear()
+        self._metrics.paused.set(0)
+        self.receiver.wake()
+
+    def secrets_changed(self) -> None:
+        """New secrets were loaded: what the old ones said of signatures no longer counts."""
+        self.route.guard.secrets_changed()
+        if self.breaker.reason == "signatures":
+            self.breaker.retry_at = time.monotonic()
+
+    async def concluded(self, held: Held) -> None:
+        """Wait until it is known what becomes of a delivery; its settlement may still be on its way."""
+        if held in self.held:
+            self._waiters[held] = asyncio.get_running_loop().create_future()
+            await self._waiters[held]
+
+    def expire(self, messages: Iterable[Message]) -> list[Message]:
+        """Dead-letter those of these messages that their queue is about to delete; the others are returned.
+
+        What is returned still holds its permits.
+        """
+        kept = []
+        for message in messages:
+            if self._time_left(message) > 0:
+                kept.append(message)
+                continue
+            held = Held(message, received_at=time.monotonic())
+            self.held[held] = None
+            self.settlement.hold(held)
+            items = open_message(held, self.route)
+            held.open_items = len(items)
+            for item in items:
+                self._done(item, item.verdict or DeadLettered("expiring", "its queue was about to delete it"))
+        return kept
+
+    # Ending
+
+    async def finished(self) -> None:
+        """Wait until nothing is in hand and the queue has answered every settlement."""
+        while self.held or self._tasks:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=0.05)
+            else:
+                self._ended.clear()
+                self.settlement.flush()
+                await self._ended.wait()
+        await self.settlement.settled()
+
+    def give_back_all(self) -> None:
+        """Give back at once whatever has not started; what runs must be cancelled and ends by itself."""
+        for item in self._pipeline.withdraw(self.source.name):
+            self._conclude(item, GivenBack("stopped"))
+        for follower in self._lanes.clear():
+            self.settlement.release(follower, 0.0)
+
+    def oldest_age(self) -> float:
+        """Seconds since its queue accepted the oldest delivery in hand; 0 with none."""
+        if not self.held:
+            return 0.0
+        oldest = min(held.message.accepted_at for held in self.held)
+        return max(0.0, (datetime.now(UTC) - oldest).total_seconds())
+
+    def _track(self, tasks: set[asyncio.Task[Any]], coroutine: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.create_task(coroutine)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

@@ -1,0 +1,1 @@
+"""The platforms' resources, as their REST APIs and inline event data give them."""

@@ -1,0 +1,120 @@
+"""From a message's bytes to typed events: size, split, verify, read, route. Pure but for the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from consumer.deliveries import Held, Item
+from consumer.dispatch import DispatchTable
+from consumer.envelope import split, unwrap_neutral
+from consumer.errors import BadSignature, InvalidEvent, Stale, Unreadable, Unsigned, VerificationError
+from consumer.events import UnknownEvent
+from consumer.events.reading import ThriveReader
+from consumer.guard import Guard
+from consumer.inbox import body_hash, event_key
+from consumer.outcomes import DeadLettered, Handled
+from consumer.signatures import Opened, ThriveSignature
+
+__all__ = ["Route", "open_message"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Route:
+    """How one source's messages are opened and handled."""
+
+    source: str
+    provider: str
+    namespace: str
+    signature: ThriveSignature
+    """Replaced as a whole when its secrets change; deliveries already opened are not opened again."""
+    reader: ThriveReader
+    table: DispatchTable
+    guard: Guard
+    unknown_events: Literal["dead_letter", "ack"] = "dead_letter"
+    max_attempts: int = 8
+    handler_timeout: float = 30.0
+    max_message_bytes: int = 1 << 20
+    any_age: bool = False
+    """Replay with `--accept-stale`: the signature is checked, its age is not."""
+    counts_attempts: bool = True
+    """Replay runs each event once and leaves the recorded failures as they are."""
+
+    @property
+    def max_receives(self) -> int:
+        """Receives without a recorded failure after which a delivery is suspected of crashing the worker."""
+        return 5 * self.max_attempts
+
+
+def open_message(held: Held, route: Route) -> list[Item]:
+    """Open a delivery into its envelopes, in order; each has an event and handlers, or a verdict already.
+
+    Never raises for anything the bytes hold.
+    """
+    raw = held.message.body
+    if len(raw) > route.max_message_bytes:
+        return [_refused(Item(held, route, 0, raw), "unreadable", f"larger than {route.max_message_bytes} bytes")]
+    try:
+        envelopes = split(raw)
+    except VerificationError as error:
+        return [_refused(Item(held, route, 0, raw), error.reason, str(error))]
+    return [_open_envelope(held, route, index, envelope) for index, envelope in enumerate(envelopes)]
+
+
+def _open_envelope(held: Held, route: Route, index: int, raw: bytes) -> Item:
+    item = Item(held, route, index, raw)
+    try:
+        opened = _verify(held, route, raw)
+    except VerificationError as error:
+        if isinstance(error, Unsigned | BadSignature):
+            route.guard.signature_bad()
+        elif isinstance(error, Stale):
+            route.guard.signature_good()
+        return _refused(item, error.reason, str(error))
+    route.guard.signature_good()
+    try:
+        event = route.reader.read(opened.content)
+    except InvalidEvent as error:
+        item.verdict = DeadLettered("invalid_event", str(error))
+        item.event_id = _text(opened.content.get("event_id"))
+        item.event_type = route.reader.event_type_of(opened.content)
+        return item
+    item.event = event
+    item.event_id, item.event_type, item.user_id = event.event_id, event.event_type, event.user_id
+    item.key = event_key(route.namespace, route.provider, event.event_id)
+    item.body_hash = body_hash(opened.body)
+    kind = type(event)
+    item.handlers = route.table.handlers_for(kind)
+    if not item.handlers:
+        item.verdict = _without_handlers(route, kind)
+    return item
+
+
+def _verify(held: Held, route: Route, raw: bytes) -> Opened:
+    neutral = unwrap_neutral(raw)
+    if neutral is not None:
+        if neutral.provider != route.provider:
+            raise Unreadable("the envelope names a provider that this source is not for")
+        raw = neutral.body
+    if route.any_age:
+        return route.signature.open_any_age(raw)
+    return route.signature.open(raw, accepted_at=held.message.accepted_at)
+
+
+def _without_handlers(route: Route, kind: type[object]) -> Handled | DeadLettered:
+    if kind is UnknownEvent:
+        if route.unknown_events == "ack" or route.table.ignores(UnknownEvent):
+            return Handled()
+        return DeadLettered("unknown_event", "no event type has this name")
+    if route.table.ignores(kind):  # type: ignore[arg-type] # a reader only makes event classes
+        return Handled()
+    return DeadLettered("unhandled", "the dispatch table has no handler for this type")
+
+
+def _refused(item: Item, reason: str, detail: str) -> Item:
+    item.verdict = DeadLettered(reason, detail)
+    return item
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

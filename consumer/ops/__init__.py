@@ -1,0 +1,1 @@
+"""What a person who runs the worker sees: logs, metrics, probes."""

@@ -1,0 +1,125 @@
+"""What a handler can say by raising, and what can become of a delivery."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "REASONS",
+    "DeadLettered",
+    "Duplicate",
+    "GivenBack",
+    "Handled",
+    "Lost",
+    "Outcome",
+    "Reject",
+    "Retry",
+    "Unavailable",
+    "Verdict",
+    "WillRetry",
+]
+
+REASONS = (
+    "unsigned",
+    "bad_signature",
+    "stale",
+    "unreadable",
+    "invalid_event",
+    "unknown_event",
+    "unhandled",
+    "rejected",
+    "attempts_exhausted",
+    "expiring",
+    "crashed",
+    "conflicting_duplicate",
+)
+"""Every dead-letter reason; the values of a bounded metric label and of `--reason`."""
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and value >= 0):
+        msg = f"{name} is a number of seconds, 0 or more"
+        raise ValueError(msg)
+    return value
+
+
+class Retry(Exception):
+    """Raised by a handler: not now, again later. Counts as an attempt.
+
+    `delay` is in seconds and is cut to what the queue can hold; None means the usual exponential backoff.
+    """
+
+    def __init__(self, delay: float | None = None) -> None:
+        super().__init__()
+        self.delay = _seconds("Retry(delay)", delay)
+
+
+class Unavailable(Exception):
+    """Raised by a handler: what I depend on is gone, nothing can be handled now.
+
+    The source pauses and resumes by itself; no attempt is counted. `retry_after` is in seconds.
+    """
+
+    def __init__(self, retry_after: float | None = None) -> None:
+        super().__init__()
+        self.retry_after = _seconds("Unavailable(retry_after)", retry_after)
+
+
+class Reject(Exception):
+    """Raised by a handler: this event can never be handled, dead-letter it now.
+
+    `detail` is kept in the dead letter and never logged.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__()
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """The event took effect, durably (or was ignored on purpose)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The event had taken effect before; nothing was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class WillRetry:
+    """The event comes back after `delay` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettered:
+    """The event was put aside, for one of `REASONS`."""
+
+    reason: str
+    detail: str | None = field(default=None, repr=False)
+    """Why in more words; may hold health data, so it is kept in the dead letter only."""
+    error: dict[str, Any] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """Trouble of our own: the delivery goes back to its queue as if it had never been received."""
+
+    why: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The lease ran out or was taken away: somebody else has the delivery now."""
+
+
+Outcome = Handled | Duplicate | WillRetry | DeadLettered
+"""What can become of an event."""
+
+Verdict = Outcome | GivenBack | Lost
+"""What can become of a delivery in a worker's hands."""

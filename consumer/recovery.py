@@ -1,0 +1,108 @@
+"""Bringing a paused source back: look at what was broken, then let one delivery through."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from consumer.breaker import BreakerState
+from consumer.errors import ConsumerError
+
+if TYPE_CHECKING:
+    from consumer.intake import Intake
+    from consumer.sources.base import Message
+
+__all__ = ["Recovery"]
+
+_log = structlog.get_logger("worker")
+
+_SWEEP_EVERY = timedelta(minutes=15)
+_SWEEP_BATCHES = 20
+_SWEEP_DELAY = 60.0
+_SIGNATURE_PROBES = 10
+
+
+class Recovery:
+    """Watches one source's breaker. `healthy` raises `ConsumerError` while what every event needs is missing."""
+
+    def __init__(self, intake: Intake, healthy: Callable[[], Awaitable[None]]) -> None:
+        self._intake = intake
+        self._healthy = healthy
+        self._swept = time.monotonic()
+        self._tripped_by: str | None = None
+
+    async def run(self) -> None:
+        """Probe with growing pauses whenever the source is paused, until cancelled."""
+        breaker = self._intake.breaker
+        while True:
+            await self._intake.paused.wait()
+            await self._wait(breaker.retry_at)
+            if not breaker.may_probe(time.monotonic()):
+                continue
+            try:
+                await self._healthy()
+            except ConsumerError as error:
+                _log.warning("still_paused", source=self._intake.source.name, reason=breaker.reason, detail=str(error))
+                breaker.probe_failed(time.monotonic())
+                continue
+            breaker.half_open()
+            await self._let_through()
+
+    async def _wait(self, until: float) -> None:
+        """Sleep until it is time to probe, and meanwhile see that no message expires in its queue."""
+        while (left := min(until, self._intake.breaker.retry_at) - time.monotonic()) > 0:
+            interval = self._sweep_interval()
+            if time.monotonic() - self._swept >= interval:
+                self._swept = time.monotonic()
+                await self._sweep()
+            await asyncio.sleep(min(left, interval, 1.0))
+
+    async def _let_through(self) -> None:
+        intake, breaker = self._intake, self._intake.breaker
+        suspected = intake.route.guard.suspicion
+        messages = await intake.receiver.once(_SIGNATURE_PROBES)
+        if not messages and suspected is None:
+            if intake.receiver.error is None:
+                intake.resume()
+            else:
+                breaker.probe_failed(time.monotonic())
+            return
+        chosen = messages if suspected == "signatures" else self._other(messages)
+        rest = [message for message in messages if message not in chosen]
+        for message in rest:
+            intake.permits.give_back(len(message.body))
+        intake.refuse(rest)
+        self._tripped_by = chosen[0].message_id if chosen else None
+        for held in intake.admit(chosen):
+            await intake.concluded(held)
+        if breaker.state is BreakerState.HALF_OPEN and intake.route.guard.suspicion is None:
+            intake.resume()
+        elif breaker.state is BreakerState.HALF_OPEN:
+            breaker.probe_failed(time.monotonic())
+
+    def _other(self, messages: list[Message]) -> list[Message]:
+        """One message, and another one than the last that met the trouble, if there is one."""
+        others = [message for message in messages if message.message_id != self._tripped_by]
+        return (others or messages)[:1]
+
+    def _sweep_interval(self) -> float:
+        retention = self._intake.retention
+        if retention is None:
+            return _SWEEP_EVERY.total_seconds()
+        return min(_SWEEP_EVERY, retention / 40).total_seconds()
+
+    async def _sweep(self) -> None:
+        """Look for messages whose queue is about to delete them; the others come again a little later."""
+        for _ in range(_SWEEP_BATCHES):
+            messages = await self._intake.receiver.once(_SIGNATURE_PROBES)
+            if not messages:
+                return
+            kept = self._intake.expire(messages)
+            for message in kept:
+                self._intake.permits.give_back(len(message.body))
+            self._intake.refuse(kept, min(_SWEEP_DELAY, self._sweep_interval()))

@@ -1,0 +1,127 @@
+"""Running one event's handlers inside a unit of work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from consumer.context import Context, Platforms
+
+if TYPE_CHECKING:
+    from consumer.deliveries import Item
+    from consumer.dispatch import Handler, Lifespan
+    from consumer.inbox import UnitOfWork
+
+__all__ = ["HandlerFailed", "HandlerMeter", "Runner"]
+
+
+class HandlerMeter(Protocol):
+    """Where the length of a handler's run is reported."""
+
+    def handler_ran(self, name: str, seconds: float) -> None:
+        """One run of the handler `name` took this long."""
+
+
+class HandlerFailed(Exception):
+    """A handler raised; `error` is what it raised, `handler` its name. Never leaves the pipeline."""
+
+    def __init__(self, handler: str, error: BaseException) -> None:
+        super().__init__()
+        self.handler = handler
+        self.error = error
+
+
+class Runner:
+    """Calls handlers with their context, time limit and concurrency limit."""
+
+    def __init__(
+        self,
+        *,
+        states: Mapping[Lifespan, Any] | None = None,
+        platforms: Platforms | None = None,
+        meter: HandlerMeter,
+    ) -> None:
+        self._states = states or {}
+        self._platforms = platforms
+        self._meter = meter
+        self._limits: dict[Handler, asyncio.Semaphore] = {}
+        self._deadlines: dict[int, float] = {}
+
+    @property
+    def overdue(self) -> float:
+        """For how many seconds the most overdue handler has gone on after its time limit; 0 if none has."""
+        if not self._deadlines:
+            return 0.0
+        return max(0.0, time.monotonic() - min(self._deadlines.values()))
+
+    async def run_alone(self, item: Item, unit: UnitOfWork) -> None:
+        """Run an event's handlers in order, each under its own time limit.
+
+        Raises `HandlerFailed` for whatever a handler raises, a time-out included.
+        """
+        for handler in item.handlers:
+            limit = self._limit(handler)
+            if limit is None:
+                await self._run_timed(item, handler, unit)
+            else:
+                async with limit:
+                    await self._run_timed(item, handler, unit)
+
+    async def run_grouped(self, item: Item, unit: UnitOfWork) -> None:
+        """Run an event's handlers in order, the time limit being the group's. Raises what they raise."""
+        for handler in item.handlers:
+            try:
+                await self._run(item, handler, unit)
+            except SystemExit as error:
+                raise HandlerFailed(handler.name, error) from None
+
+    async def _run_timed(self, item: Item, handler: Handler, unit: UnitOfWork) -> None:
+        limit = handler.timeout or item.route.handler_timeout
+        token = id(item)
+        self._deadlines[token] = time.monotonic() + limit
+        try:
+            async with asyncio.timeout(limit):
+                await self._run(item, handler, unit)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises has a meaning
+            handler.pace.failed()
+            raise HandlerFailed(handler.name, error) from None
+        except asyncio.CancelledError as error:
+            handler.pace.failed()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled this run: the handler let a cancellation of something it awaited escape.
+            raise HandlerFailed(handler.name, error) from None
+        finally:
+            self._deadlines.pop(token, None)
+
+    async def _run(self, item: Item, handler: Handler, unit: UnitOfWork) -> None:
+        context = Context(
+            delivery=item.delivery(),
+            idempotency_key=item.key.hex(),
+            unit=unit,
+            state=self._states.get(handler.lifespan) if handler.lifespan else None,
+            platforms=self._platforms,
+            event_facts={"event_id": item.event_id, "event_type": item.event_type},
+        )
+        started = time.perf_counter()
+        try:
+            said = await handler.function(item.event, context)
+        finally:
+            context.expire()
+        seconds = time.perf_counter() - started
+        if isinstance(said, BaseException):
+            # `return Retry()` for `raise Retry()`: an easy slip, and reading it as "done" would lose the event.
+            raise said
+        handler.pace.ran(seconds)
+        self._meter.handler_ran(handler.name, seconds)
+
+    def _limit(self, handler: Handler) -> asyncio.Semaphore | None:
+        if handler.max_concurrency is None:
+            return None
+        limit = self._limits.get(handler)
+        if limit is None:
+            limit = self._limits[handler] = asyncio.Semaphore(handler.max_concurrency)
+        return limit

@@ -1,0 +1,150 @@
+"""Secrets that live in files: reading them, and noticing when they change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from pathlib import Path
+from typing import cast
+
+from watchfiles import awatch
+
+from consumer.errors import SettingsError
+
+__all__ = ["read_secret_file", "watch_secret_files"]
+
+_log = logging.getLogger(__name__)
+
+_LARGEST = 1024 * 1024
+_SETTLE_MS = 200
+
+
+def read_secret_file(path: Path) -> list[str]:
+    """Return the secrets in a file, one a line, verbatim but for the line ends; blank lines are skipped.
+
+    Raises SettingsError when the file cannot be read, is not UTF-8 text, is over 1 MiB, or holds no secret. The text
+    does not repeat the path: a secret may have been put where the path belongs.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST + 1)
+        problem = None
+    except (OSError, ValueError) as error:
+        raw, problem = b"", getattr(error, "strerror", None) or "it has no such name"
+    # Raised out here: the system's error holds the path.
+    if problem is not None:
+        raise SettingsError(f"the file cannot be read: {problem}")
+    if len(raw) > _LARGEST:
+        raise SettingsError("the file is over 1 MiB, expected one secret a line")
+    text = _text(raw)
+    if text is None:
+        raise SettingsError("the file is not UTF-8 text, expected one secret a line")
+    # Not str.splitlines: it also cuts at characters that may be part of a secret.
+    secrets = [line for line in (line.rstrip("\r") for line in text.split("\n")) if line.strip()]
+    if not secrets:
+        raise SettingsError("the file is empty, expected one secret a line")
+    return secrets
+
+
+async def watch_secret_files(
+    paths: Collection[Path],
+    *,
+    stop: asyncio.Event,
+    on_change: Callable[[Path], Awaitable[None] | None],
+    interval: float = 30.0,
+) -> None:
+    """Call `on_change` with each file whose secrets have changed, until `stop` is set.
+
+    Folders are watched rather than files, since Kubernetes replaces a mounted secret by swapping a symbolic link
+    beside it. Where the system cannot watch, and for mounts that report nothing, contents are compared every
+    `interval` seconds. A file that is gone, broken or empty changes nothing: the secrets in use stay, and a warning
+    names the file. So does one that `on_change` cannot use (any exception but cancellation).
+
+    What counts as changed is judged from the moment of the call.
+    """
+    if not paths:
+        return
+    seen = await asyncio.to_thread(_fingerprints, paths)
+    known = dict(seen)
+    async with contextlib.aclosing(_ticks({path.parent for path in paths}, stop, interval)) as ticks:
+        async for _ in ticks:
+            found = await asyncio.to_thread(_fingerprints, paths)
+            for path in paths:
+                if found[path] is None and seen[path] is not None:
+                    _log.warning("secret file %s cannot be used, the secrets read before stay in use", path)
+                elif found[path] != known[path] and found[path] is not None:
+                    known[path] = found[path]
+                    await _tell(on_change, path)
+            seen = found
+
+
+async def _tell(on_change: Callable[[Path], Awaitable[None] | None], path: Path) -> None:
+    try:
+        told = on_change(path)
+        if told is not None:
+            await told
+    except Exception as error:  # noqa: BLE001  # a secret that cannot be used must not end the watch for the others
+        _log.warning("secrets in %s cannot be used (%s), those read before stay in use", path, type(error).__name__)
+
+
+class _Halt:
+    """What a watch ends by: a cancelled `awatch` sets the event it was given, and `stop` is not ours to set."""
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self._stop = stop
+        self._cancelled = False
+
+    def is_set(self) -> bool:
+        return self._cancelled or self._stop.is_set()
+
+    def set(self) -> None:
+        self._cancelled = True
+
+
+async def _ticks(folders: Collection[Path], stop: asyncio.Event, interval: float) -> AsyncGenerator[None, None]:
+    """Yield whenever something in the folders may have changed, at least every `interval` seconds."""
+    changes = awatch(
+        *folders,
+        watch_filter=None,
+        stop_event=cast("asyncio.Event", _Halt(stop)),
+        recursive=False,
+        debounce=_SETTLE_MS,
+        step=_SETTLE_MS,
+        rust_timeout=max(1, int(interval * 1000)),
+        yield_on_timeout=True,
+    )
+    try:
+        async with contextlib.aclosing(changes):
+            async for _ in changes:
+                yield
+    except (OSError, RuntimeError) as error:
+        _log.warning("cannot watch folders of secret files (%s), looking every %g s", type(error).__name__, interval)
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), interval)
+        if not stop.is_set():
+            yield
+
+
+def _fingerprints(paths: Collection[Path]) -> dict[Path, bytes | None]:
+    """A digest of each file's secrets; None for one that cannot be used now."""
+    return {path: _fingerprint(path) for path in paths}
+
+
+def _fingerprint(path: Path) -> bytes | None:
+    try:
+        secrets = read_secret_file(path)
+    except SettingsError:
+        return None
+    return hashlib.sha256("\n".join(secrets).encode()).digest()
+
+
+def _text(raw: bytes) -> str | None:
+    try:
+        # A byte order mark comes from an editor, never from a secret.
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None

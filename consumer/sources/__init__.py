@@ -1,0 +1,1 @@
+"""Queues: one module an adapter, all behind the protocol in `base`."""
