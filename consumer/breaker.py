@@ -64,9 +64,12 @@ class Breaker:
         self.state = BreakerState.HALF_OPEN
 
     def close(self) -> None:
-        """A delivery went through."""
+        """Nothing looks broken any more. Until `proved`, another trip waits longer than this one did."""
         self.state = BreakerState.CLOSED
         self.reason = ""
+
+    def proved(self) -> None:
+        """An event was handled: the next trip starts from the shortest wait."""
         self._tries = 0
 
     def _wait(self, now: float, retry_after: float | None) -> None:

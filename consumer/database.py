@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from importlib.util import find_spec
@@ -19,11 +19,12 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from consumer.database_errors import classify, describe, own_trouble
 from consumer.errors import DatabaseConflict, DatabaseUnavailable, SettingsError
 from consumer.sqlite_inline import InlineConnection
+from consumer.waiting import in_line
 
 __all__ = ["DEFAULT_URL", "Database", "classify"]
 
@@ -39,7 +40,7 @@ _POOL_TIMEOUT = 20.0
 _RECYCLE = 300
 """Seconds after which a PostgreSQL connection is replaced, before proxies drop it for its idleness."""
 _POSTGRES_WRITERS = 8
-_POSTGRES_READERS = 2
+_POSTGRES_READERS = 4
 _POSTGRES_SPARE = 2
 """Connections beyond the writers', so that counting a failure need not wait for a handler."""
 
@@ -69,9 +70,10 @@ class Database:
         else:
             self.dialect, self.writers = "postgresql", _POSTGRES_WRITERS
             arguments = _postgres_arguments(parsed, app_name)
-            self.engine = _engine("postgresql+asyncpg://", arguments, size=_POSTGRES_WRITERS, overflow=_POSTGRES_SPARE)
+            url = "postgresql+asyncpg://"
+            self.engine = _engine(url, arguments, size=_POSTGRES_WRITERS, max_overflow=_POSTGRES_SPARE)
             # Reads have connections of their own, so that they never queue behind transactions.
-            self._reader = _engine("postgresql+asyncpg://", arguments, size=_POSTGRES_READERS, autocommit=True)
+            self._reader = _engine(url, arguments, size=_POSTGRES_READERS, isolation_level="AUTOCOMMIT")
 
     @staticmethod
     def classify(exc: BaseException) -> DatabaseUnavailable | DatabaseConflict | None:
@@ -143,7 +145,8 @@ class _Sqlite:
         self._busy_timeout = busy_timeout
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
         self._reader: InlineConnection | None = None
-        self.engine = _engine(URL.create("sqlite+aiosqlite", database=str(path)), {"async_creator_fn": self._connect})
+        url = URL.create("sqlite+aiosqlite", database=str(path))
+        self.engine = _engine(url, {"async_creator_fn": self._connect}, size=1, pool_recycle=-1)
         event.listen(self.engine.sync_engine, "begin", _begin)
 
     @property
@@ -171,25 +174,30 @@ class _Sqlite:
         return await _reached(InlineConnection.open(self._path, self._executor, busy_timeout=self._busy_timeout))
 
 
+class _Pool(AsyncAdaptedQueuePool):
+    """A pool that says how long its callers waited for a connection."""
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        with in_line():
+            return super()._do_get()
+
+
 def _begin(connection: Connection) -> None:
     """Take the write lock when a transaction begins: one that reads first cannot always get it later."""
     driver: Any = connection.connection.dbapi_connection
-    driver.run_async(InlineConnection.begin)
+    with own_trouble(), in_line():
+        driver.run_async(InlineConnection.begin)
 
 
-def _engine(
-    url: str | URL, arguments: dict[str, Any], *, size: int = 1, overflow: int = 0, autocommit: bool = False
-) -> AsyncEngine:
-    options: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
+def _engine(url: str | URL, arguments: dict[str, Any], *, size: int, **options: Any) -> AsyncEngine:
     return create_async_engine(
         url,
         connect_args=arguments,
-        poolclass=AsyncAdaptedQueuePool,
+        poolclass=_Pool,
         pool_size=size,
-        max_overflow=overflow,
         pool_timeout=_POOL_TIMEOUT,
         hide_parameters=True,
-        **options,
+        **({"max_overflow": 0, "pool_recycle": _RECYCLE} | options),
     )
 
 
@@ -227,14 +235,19 @@ def _postgres_arguments(url: URL, app_name: str) -> dict[str, Any]:
     import asyncpg  # noqa: PLC0415 - an extra
 
     query = dict(url.query)
-    cache = {name: int(str(query.pop(name))) for name in ("prepared_statement_cache_size",) if name in query}
-    driver = {name: int(str(query.pop(name))) for name in ("statement_cache_size",) if name in query}
+    cache = {name: _count(query.pop(name)) for name in ("prepared_statement_cache_size",) if name in query}
+    driver: dict[str, Any] = {name: _count(query.pop(name)) for name in ("statement_cache_size",) if name in query}
     if "application_name" not in query:
-        driver["server_settings"] = {"application_name": app_name}  # type: ignore[assignment]
+        driver["server_settings"] = {"application_name": app_name}
     dsn = url.set(query=query).render_as_string(hide_password=False)
 
     async def connect(**_: Any) -> Any:
         return await _reached(asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT, **driver))
 
-    creator: Callable[..., Awaitable[Any]] = connect
-    return {"async_creator_fn": creator, **cache}
+    return {"async_creator_fn": connect, **cache}
+
+
+def _count(value: str | tuple[str, ...]) -> int:
+    if not isinstance(value, str) or not value.isdecimal():
+        raise SettingsError("database.url: expected a number for each cache size")
+    return int(value)

@@ -25,8 +25,10 @@ class Held:
 
     __slots__ = (
         "busy",
+        "concluded",
         "delay",
         "gave_back",
+        "lane",
         "lost",
         "marked",
         "message",
@@ -56,6 +58,10 @@ class Held:
         self.delay: float | None = None
         """Seconds until the delivery should come back, when one of its envelopes must be tried again."""
         self.gave_back = False
+        self.concluded = False
+        """What becomes of it is known; only the queue's answer may be missing."""
+        self.lane: str | None = None
+        """The lane it has entered, if its source keeps order."""
         self.lost = False
         """The lease is gone: no handler starts for it any more, and one that runs is cancelled."""
         self.unhandled = False

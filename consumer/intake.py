@@ -15,6 +15,8 @@ from consumer.breaker import Breaker
 from consumer.dead_letters.writing import DeadLetterWriter, record_of
 from consumer.deliveries import Held, Item
 from consumer.errors import DatabaseError, DeadLetterError
+from consumer.expiry import time_left
+from consumer.failures import describe
 from consumer.lanes import Lanes
 from consumer.opening import Route, open_message
 from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Lost, Verdict, WillRetry
@@ -38,7 +40,6 @@ _UNPROVEN = ("unsigned", "bad_signature")
 _SUSPECT_DELAY = 30.0
 _QUIET = ("stopped", "withdrawn")
 """Reasons to give a delivery back that say nothing about trouble."""
-_EXPIRY_MARGIN = timedelta(hours=1)
 
 
 class Intake:
@@ -73,12 +74,13 @@ class Intake:
         self._metrics = metrics
         self._parking = ParkedLanes(inbox, source.name) if park_lanes else None
         self._lanes: Lanes[Held] = Lanes()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._waiters: dict[Held, asyncio.Future[None]] = {}
         self.paused = asyncio.Event()
         """Set while the breaker is not closed."""
         self.retention: timedelta | None = None
         """How long the queue keeps a message, as the last one received told."""
+        self._suspected = False
         self._ended = asyncio.Event()
         metrics.watch(
             in_flight=lambda: len(self.held),
@@ -112,29 +114,45 @@ class Intake:
             self.held[held] = None
             self.settlement.hold(held)
             taken.append(held)
-            lane = message.ordering_key
-            if lane is None or self._lanes.enter(lane, held):
+            held.lane = message.ordering_key
+            if held.lane is None or self._lanes.enter(held.lane, held):
                 self._start(held)
         return taken
 
     def _start(self, held: Held) -> None:
-        if held.size > _OFFLOAD_BYTES or (self._parking is not None and held.message.ordering_key is not None):
-            self._track(self._tasks, self._start_aside(held))
+        if held.size > _OFFLOAD_BYTES or (self._parking is not None and held.lane is not None):
+            self._track(self._start_aside(held))
+            return
+        try:
+            items = open_message(held, self.route)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not lose the delivery
+            self._not_opened(held, error)
         else:
-            self._opened(held, open_message(held, self.route))
+            self._opened(held, items)
 
     async def _start_aside(self, held: Held) -> None:
-        lane = held.message.ordering_key
-        if self._parking is not None and lane is not None and await self._parking.holds(lane):
-            held.delay = PARKED_DELAY
-            self._settle(held)
-            return
-        # Hashing and parsing a large body takes milliseconds: off the loop, where heartbeats run.
-        self._opened(held, await asyncio.to_thread(open_message, held, self.route))
+        try:
+            if self._parking is not None and held.lane is not None and await self._parking.holds(held.lane):
+                held.delay = PARKED_DELAY
+                self._settle(held)
+                return
+            # Hashing and parsing a large body takes milliseconds: off the loop, where heartbeats run.
+            items = await asyncio.to_thread(open_message, held, self.route)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._not_opened(held, error)
+        else:
+            self._opened(held, items)
+
+    def _not_opened(self, held: Held, error: Exception) -> None:
+        if not isinstance(error, DatabaseError):
+            _log.error("opening_failed", source=self.source.name, **describe(error))
+        held.gave_back = True
+        self._settle(held)
+        self._pause(type(error).__name__, None)
 
     def _opened(self, held: Held, items: list[Item]) -> None:
         held.open_items = len(items)
-        if held.message.ordering_key is not None and len(items) > 1:
+        if held.lane is not None and len(items) > 1:
             held.rest = deque(items)
             items = [held.rest.popleft()]
         for item in items:
@@ -152,47 +170,46 @@ class Intake:
         """An envelope's outcome is known, and durable unless it is a dead letter, which is made durable first."""
         verdict = self._judge(item, verdict)
         if isinstance(verdict, DeadLettered):
-            self._track(self._tasks, self._dead_letter(item, verdict))
+            self._track(self._dead_letter(item, verdict))
         else:
             self._conclude(item, verdict)
 
     def _judge(self, item: Item, verdict: Verdict) -> Verdict:
         """Apply what the source knows: its retention, and whether all of this looks like a wrong secret."""
         if isinstance(verdict, DeadLettered) and verdict.reason in _UNPROVEN:
-            # The 20th still goes to the dead letters; what comes while the source is suspected does not.
-            if self.breaker.reason == "signatures":
-                return GivenBack("signatures")
-            if self.route.guard.suspicion == "signatures":
-                self._pause("signatures", None)
-            return verdict
+            return self._judge_unproven(verdict)
         if isinstance(verdict, WillRetry | GivenBack) and item.held.message.expires_at is not None:
-            left = self._time_left(item.held.message)
+            left = time_left(item.held.message, datetime.now(UTC))
             if left <= 0 and getattr(verdict, "why", None) != "stopped":
                 return DeadLettered("expiring", "its queue was about to delete it")
             if isinstance(verdict, WillRetry):
                 return WillRetry(min(verdict.delay, max(left, 0.0)))
         return verdict
 
-    @staticmethod
-    def _time_left(message: Message) -> float:
-        """Seconds until the message must leave its queue, before the queue deletes it."""
-        if message.expires_at is None:
-            return float("inf")
-        margin = min(_EXPIRY_MARGIN, (message.expires_at - message.accepted_at) / 10)
-        return (message.expires_at - margin - datetime.now(UTC)).total_seconds()
+    def _judge_unproven(self, verdict: DeadLettered) -> Verdict:
+        """The message that rouses the suspicion of a wrong secret is still put aside; those after it are not."""
+        if self.route.guard.suspicion != "signatures":
+            self._suspected = False
+            return verdict
+        if self._suspected:
+            return GivenBack("signatures")
+        self._suspected = True
+        self._pause("signatures", None)
+        return verdict
 
     async def _dead_letter(self, item: Item, verdict: DeadLettered) -> None:
         now = datetime.now(UTC)
         received = now - timedelta(seconds=time.monotonic() - item.held.received_at)
         try:
             await self._dead_letters.write(record_of(item, verdict, first_received_at=received, now=now))
-        except DeadLetterError as error:
-            self._conclude(item, GivenBack(str(error)))
+            if self._parking is not None and item.held.lane is not None:
+                await self._parking.park(item.held.lane)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the message is not safe yet
+            if not isinstance(error, DeadLetterError | DatabaseError):
+                _log.error("dead_letter_failed", source=self.source.name, **describe(error))
+            self._conclude(item, GivenBack(type(error).__name__))
             return
         await self._tidy(item, verdict)
-        lane = item.held.message.ordering_key
-        if self._parking is not None and lane is not None:
-            await self._parking.park(lane)
         _log.warning(
             "dead_lettered",
             source=self.source.name,
@@ -241,6 +258,7 @@ class Intake:
         metrics = self._metrics
         if isinstance(verdict, Handled):
             metrics.handled(type(item.event))
+            self.breaker.proved()
         elif isinstance(verdict, Duplicate):
             metrics.duplicate()
         elif isinstance(verdict, WillRetry):
@@ -254,18 +272,21 @@ class Intake:
 
     def _settle(self, held: Held) -> None:
         done = not (held.gave_back or held.delay is not None or held.unhandled)
-        lane = held.message.ordering_key
         if done:
             if held.marked:
-                self._track(self._tasks, self._forget_marks(held))
+                self._track(self._forget_marks(held))
             # With the lease lost this is best effort: the effect is there, whoever has the message now finds it.
             self.settlement.ack(held)
         elif held.lost:
             self.settlement.forget(held)
         else:
             self.settlement.release(held, held.delay or 0.0)
-        if lane is not None:
-            self._move_lane(lane, done=done)
+        if held.lane is not None:
+            self._move_lane(held.lane, done=done)
+        self._concluded(held)
+
+    def _concluded(self, held: Held) -> None:
+        held.concluded = True
         waiter = self._waiters.pop(held, None)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -276,8 +297,12 @@ class Intake:
             if follower is not None:
                 self._start(follower)
             return
-        for follower in self._lanes.block(lane):
+        self._let_go(self._lanes.block(lane))
+
+    def _let_go(self, followers: Iterable[Held]) -> None:
+        for follower in followers:
             self.settlement.release(follower, 0.0)
+            self._concluded(follower)
 
     async def _forget_marks(self, held: Held) -> None:
         try:
@@ -325,7 +350,7 @@ class Intake:
 
     async def concluded(self, held: Held) -> None:
         """Wait until it is known what becomes of a delivery; its settlement may still be on its way."""
-        if held in self.held:
+        if not held.concluded:
             self._waiters[held] = asyncio.get_running_loop().create_future()
             await self._waiters[held]
 
@@ -336,7 +361,7 @@ class Intake:
         """
         kept = []
         for message in messages:
-            if self._time_left(message) > 0:
+            if time_left(message, datetime.now(UTC)) > 0:
                 kept.append(message)
                 continue
             held = Held(message, received_at=time.monotonic())
@@ -365,8 +390,7 @@ class Intake:
         """Give back at once whatever has not started; what runs must be cancelled and ends by itself."""
         for item in self._pipeline.withdraw(self.source.name):
             self._conclude(item, GivenBack("stopped"))
-        for follower in self._lanes.clear():
-            self.settlement.release(follower, 0.0)
+        self._let_go(self._lanes.clear())
 
     def oldest_age(self) -> float:
         """Seconds since its queue accepted the oldest delivery in hand; 0 with none."""
@@ -375,7 +399,7 @@ class Intake:
         oldest = min(held.message.accepted_at for held in self.held)
         return max(0.0, (datetime.now(UTC) - oldest).total_seconds())
 
-    def _track(self, tasks: set[asyncio.Task[Any]], coroutine: Coroutine[Any, Any, Any]) -> None:
+    def _track(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -62,9 +62,7 @@ def decode_digest(text: str, encodings: Sequence[str], size: int) -> bytes | Non
         if len(text) == 2 * size:
             digest = bytes.fromhex(text) if "hex" in encodings else b""
         elif "base64url" in encodings and ("base64" not in encodings or _mixed(text) or len(text) % 4):
-            bare = text.rstrip("=") if len(text) % 4 == 0 else text
-            # The decoder stops at nothing foreign before translation, so the alphabet is checked here.
-            digest = b"" if _foreign(bare) else _from_urlsafe(bare)
+            digest = _from_urlsafe(text)
         else:
             digest = binascii.a2b_base64(text, strict_mode=True) if "base64" in encodings else b""
     except ValueError:
@@ -72,9 +70,13 @@ def decode_digest(text: str, encodings: Sequence[str], size: int) -> bytes | Non
     return digest if len(digest) == size else None
 
 
-def _from_urlsafe(bare: str) -> bytes:
-    standard = bare.replace("-", "+").replace("_", "/")
-    return binascii.a2b_base64(standard + "=" * (-len(bare) % 4), strict_mode=True)
+def _from_urlsafe(text: str) -> bytes:
+    bare = text.rstrip("=")
+    padded = bare + "=" * (-len(bare) % 4)
+    # Padding is optional but not free, and the decoder below would take the other alphabet too.
+    if text not in (bare, padded) or _foreign(bare):
+        return b""
+    return binascii.a2b_base64(padded.replace("-", "+").replace("_", "/"), strict_mode=True)
 
 
 def encode_digest(digest: bytes, encoding: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer.context import Context, Platforms
+from consumer.waiting import Waited
 
 if TYPE_CHECKING:
     from consumer.deliveries import Item
@@ -108,10 +109,11 @@ class Runner:
         )
         started = time.perf_counter()
         try:
-            said = await handler.function(item.event, context)
+            with Waited() as waited:
+                said = await handler.function(item.event, context)
         finally:
             context.expire()
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started - waited.seconds
         if isinstance(said, BaseException):
             # `return Retry()` for `raise Retry()`: an easy slip, and reading it as "done" would lose the event.
             raise said

@@ -99,7 +99,7 @@ def load_settings(
     given |= _env_level(env, set(declared))
     given |= _flag_level(overrides or {}, set(declared))
     files: dict[Key, Path] = {}
-    for key, one in given.items():
+    for key, one in list(given.items()):
         if one.is_file:
             given[key], files[key] = _from_file(key, one, cwd)
     names = _Spellings(given, dict.fromkeys(declared, file))

@@ -15,8 +15,23 @@ from pydantic.fields import FieldInfo
 from consumer.settings import INHERITED, Settings, SourceSettings, ThriveSignatureSettings
 from consumer.settings_types import Expected
 
-__all__ = ["ANY", "PREFIX", "Key", "Leaf", "Row", "find", "is_service_link", "is_table", "leaves", "markdown_table"]
-__all__ += ["dotted", "env_name", "nearest", "settings_table", "spread"]
+__all__ = [
+    "ANY",
+    "PREFIX",
+    "Key",
+    "Leaf",
+    "Row",
+    "dotted",
+    "env_name",
+    "find",
+    "is_service_link",
+    "is_table",
+    "leaves",
+    "markdown_table",
+    "nearest",
+    "settings_table",
+    "spread",
+]
 
 Key = tuple[str, ...]
 """A setting's way down from the top; a source's name stands second."""

@@ -1,8 +1,8 @@
 """Proving who sent a message, before anything in it is believed.
 
-Both platforms sign with an HMAC and a shared secret. Thrive signs two values of a JSON envelope; the exact format is not
-published, so every part of it is a setting and the defaults are a proposal. Sahha signs the body of a webhook request,
-whose headers travel beside it unsigned.
+Both platforms sign with an HMAC and a shared secret. Thrive signs two values of a JSON envelope; the exact format is
+not published, so every part of it is a setting and the defaults are a proposal. Sahha signs the body of a webhook
+request, whose headers travel beside it unsigned.
 
 `open` raises `VerificationError` and nothing else, whatever the bytes: `Unsigned` when there is no signature at all,
 `BadSignature` when there is one but none of the secrets made it, `Stale` when the time rule fails, `Unreadable` for the
@@ -54,7 +54,7 @@ class Opened:
     secret_index: int
     """Which of the configured secrets made the signature, from 0."""
     unsigned: Mapping[str, str] = field(repr=False)
-    """What came along unproven: other plain values of the envelope, or headers by lower-case name."""
+    """What came along unproven: the envelope's other printable texts and numbers, or headers by lower-case name."""
     content: dict[str, Any] = field(repr=False)
     """The body, read; nothing needs to parse it again."""
 
@@ -81,7 +81,7 @@ class ThriveSignature:
         self,
         *,
         secrets: Sequence[str],
-        secret_encoding: str = "utf8",
+        secret_encoding: str = "utf8",  # noqa: S107  the name of an encoding
         template: str = DEFAULT_TEMPLATE,
         algorithm: str = "sha256",
         encoding: str = "auto",
@@ -186,12 +186,15 @@ class ThriveSignature:
         unsigned = {}
         for name, value in members.values.items():
             if name not in heads and isinstance(value, (str, int, float)):
-                unsigned[name] = members.text_of((name,))
+                text = members.text_of((name,))
+                # Nobody vouches for these, so nothing among them may break a line or an encoding.
+                if name.isprintable() and text.isprintable():
+                    unsigned[name] = text
         if signed_at is not None and not self._template.signs_time:
             unsigned["signed_at"] = signed_at
         if "key_id" in self._layout.paths:
             found = members.find(self._layout.paths["key_id"])
-            if isinstance(found, str):
+            if isinstance(found, str) and found.isprintable():
                 unsigned["key_id"] = found
         return unsigned
 

@@ -107,10 +107,16 @@ class InlineConnection:
         await _patiently(immediately, self._busy_timeout)
 
     async def commit(self) -> None:
-        """Make the open transaction durable, if there is one."""
+        """Make the open transaction durable, if there is one; when that fails, forget it."""
         connection = self._conn
-        if connection.in_transaction:
+        if not connection.in_transaction:
+            return
+        try:
             await in_thread(self._executor, connection.commit)
+        except sqlite3.Error:
+            # SQLite keeps a transaction open that could not be committed, which SQLAlchemy does not expect.
+            connection.rollback()
+            raise
 
     async def rollback(self) -> None:
         """Forget the open transaction, if there is one."""

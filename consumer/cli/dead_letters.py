@@ -147,20 +147,18 @@ def purge_(*, chosen: Filter, handled: bool, yes: bool, as_json: bool, config: P
         click.echo(json.dumps(counts) if as_json else text)
 
 
-class _Failed(click.ClickException):
-    """One line on stderr and the exit code: 2 for settings, 1 for the rest."""
-
-    def __init__(self, error: ConsumerError) -> None:
-        super().__init__(str(error))
-        self.exit_code = 2 if isinstance(error, SettingsError) else 1
+class _WrongSettings(click.ClickException):
+    exit_code = 2
 
 
 @contextlib.contextmanager
 def _clear_errors() -> Iterator[None]:
     try:
         yield
+    except SettingsError as error:
+        raise _WrongSettings(str(error)) from None
     except ConsumerError as error:
-        raise _Failed(error) from None
+        raise click.ClickException(str(error)) from None
 
 
 def _settings(config: Path | None) -> DeadLetterSettings:
@@ -218,15 +216,10 @@ def _summary(entry: Entry) -> dict[str, Any]:
 
 def _cells(entry: Entry) -> tuple[str, ...]:
     record = entry.record
-    return (
-        record.id,
-        record.reason,
-        _harmless(record.event_type or "-"),
-        record.source,
-        record.dead_lettered_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        str(record.attempts),
-        entry.fate or "-",
-    )
+    time = record.dead_lettered_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    kind, fate = record.event_type or "-", entry.fate or "-"
+    cells = (record.id, record.reason, kind, record.source, time, str(record.attempts), fate)
+    return tuple(_harmless(cell) for cell in cells)
 
 
 def _details(entry: Entry, record: DeadLetter | SealedDeadLetter, *, reveal: bool) -> dict[str, Any]:
@@ -264,7 +257,7 @@ def _print_details(details: dict[str, Any], revealed: DeadLetter | SealedDeadLet
     for key, value in details.items():
         if key != "message":
             shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            click.echo(f"{key}: {_harmless(shown)}")
+            click.echo(f"{key}: {'-' if value is None else _harmless(shown)}")
     if not isinstance(revealed, DeadLetter):
         return
     click.echo()

@@ -17,12 +17,8 @@ from consumer.settings_loading import load_settings
 __all__ = ["command"]
 
 
-class _Failed(click.ClickException):
-    """One line on stderr and the exit code: 2 for settings, 1 for the database."""
-
-    def __init__(self, error: ConsumerError) -> None:
-        super().__init__(str(error))
-        self.exit_code = 2 if isinstance(error, SettingsError) else 1
+class _WrongSettings(click.ClickException):
+    exit_code = 2
 
 
 @click.command(name="migrate", epilog="Example: consumer migrate --check || consumer migrate")
@@ -38,8 +34,10 @@ def command(context: click.Context, *, config: Path | None, check: bool, as_json
     try:
         url = load_settings(config=config).settings.database.url.get_secret_value()
         applied, state = asyncio.run(_migrate(url, check=check))
+    except SettingsError as error:
+        raise _WrongSettings(str(error)) from None
     except ConsumerError as error:
-        raise _Failed(error) from None
+        raise click.ClickException(str(error)) from None
     click.echo(json.dumps(_as_dict(applied, state)) if as_json else _as_text(applied, state))
     if state.problem:
         context.exit(1)

@@ -13,8 +13,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from consumer.errors import SettingsError
-from consumer.settings_loading import Loaded, load_settings
+from consumer.cli.common import config_option, load
+from consumer.settings_loading import Loaded
 from consumer.settings_names import Key, Leaf, env_name, find, markdown_table
 from consumer.settings_types import MASK
 
@@ -34,12 +34,8 @@ class Line:
     origin: str
 
 
-class _WrongSettings(click.ClickException):
-    exit_code = 2
-
-
 @click.command(name="settings", epilog="Example: CONSUMER_LOG__LEVEL=debug consumer settings --json")
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file; default consumer.toml, if it is there.")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--markdown", is_flag=True, help="Print the table of all settings and defaults, in Markdown, and stop.")
 def command(*, config: Path | None, as_json: bool, markdown: bool) -> None:
@@ -51,10 +47,7 @@ def command(*, config: Path | None, as_json: bool, markdown: bool) -> None:
     if markdown:
         click.echo(markdown_table(), nl=False)
         return
-    try:
-        found = lines(load_settings(config=config))
-    except SettingsError as error:
-        raise _WrongSettings(str(error)) from None
+    found = lines(load(config))
     if as_json:
         click.echo(json.dumps([asdict(line) for line in found], indent=2, ensure_ascii=False))
     elif sys.stdout.isatty():
@@ -72,7 +65,7 @@ def lines(loaded: Loaded) -> list[Line]:
         value = _value(loaded, key)
         if leaf is None or (key[0] == "sources" and origin == "default" and value in (None, [], {})):
             continue
-        shown.append(Line(name, env_name(key), _shown(leaf, key, value), origin))
+        shown.append(Line(name, env_name(key), _shown(leaf, value, hidden=_is_private(loaded, key)), origin))
     return shown
 
 
@@ -89,11 +82,15 @@ def _value(loaded: Loaded, key: Key) -> Any:
     return value
 
 
-def _shown(leaf: Leaf, key: Key, value: Any) -> str:
+def _is_private(loaded: Loaded, key: Key) -> bool:
+    """What a class of the user's own calls an option, and whether it is a secret, is not known."""
+    return key[0] == "sources" and key[2] == "options" and ":" in loaded.settings.source(key[1]).kind
+
+
+def _shown(leaf: Leaf, value: Any, *, hidden: bool) -> str:
     if value is None:
         return leaf.expected.empty
-    # What a class of the user's own calls an option, and whether it is a secret, is not known.
-    if key[0] == "sources" and key[2] == "options":
+    if hidden:
         return MASK
     text = leaf.expected.show(value)
     if leaf.expected.secret or "://" not in text:

@@ -51,7 +51,7 @@ _EMPTY_REPLY: Final = 64
 
 _IDS: Final = tuple(str(number) for number in range(_BATCH))
 _NOT_A_HANDLE: Final = "health-event-consumer-check"
-# Naming the four spares the parsing of the others in every message.
+# All that is used here. Who sent a message, for one, is not asked for.
 _SYSTEM_ATTRIBUTES: Final = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", "AWSTraceHeader"]
 _COUNTERS: Final = (
     "ApproximateNumberOfMessages",
@@ -131,8 +131,12 @@ class SqsSource:
                 raise
             except Exception as error:  # noqa: BLE001 - boto raises what it likes; the protocol knows two errors
                 raise trouble(self.name, "client", error) from None
+            stack.callback(self._forget_client)
             self._facts = await self._read_facts()
             self._stack = stack.pop_all()
+
+    def _forget_client(self) -> None:
+        self._client = None
 
     def _new_client(self) -> Any:
         try:
@@ -156,9 +160,17 @@ class SqsSource:
             ),
         )
 
+    @property
+    def _sqs(self) -> Any:
+        if self._client is None:
+            # A client that was closed would open connections that nobody closes.
+            raise SourceUnavailable(f"source {self.name} is not open")
+        return self._client
+
     async def _read_facts(self) -> Facts:
+        method = self._sqs.get_queue_attributes
         try:
-            reply = await self._ask(self._call_limit, self._client.get_queue_attributes, AttributeNames=["All"])
+            reply = await self._ask(self._call_limit, method, AttributeNames=["All"])
         except Exception as error:  # noqa: BLE001 - see open
             if is_denied(code_of(error)):
                 return Facts(denied=True, fifo=self._url.endswith(".fifo"))
@@ -206,7 +218,7 @@ class SqsSource:
         try:
             reply = await self._call(
                 "ReceiveMessage",
-                self._client.receive_message,
+                self._sqs.receive_message,
                 limit=wait + self._poll_grace,
                 MaxNumberOfMessages=attempt.limit if attempt else min(_BATCH, limit),
                 WaitTimeSeconds=wait,
@@ -237,7 +249,7 @@ class SqsSource:
     async def acknowledge(self, messages: Sequence[Message]) -> list[SettleFailure]:
         """Delete messages, at most ten."""
         entries = [{"Id": _IDS[i], "ReceiptHandle": message.receipt} for i, message in enumerate(messages)]
-        reply = await self._call("DeleteMessage", self._client.delete_message_batch, Entries=entries)
+        reply = await self._call("DeleteMessage", self._sqs.delete_message_batch, Entries=entries)
         return _failures(messages, reply)
 
     async def extend(self, messages: Sequence[Message]) -> list[SettleFailure]:
@@ -259,7 +271,7 @@ class SqsSource:
             {"Id": _IDS[i], "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
             for i, message in enumerate(messages)
         ]
-        method = self._client.change_message_visibility_batch
+        method = self._sqs.change_message_visibility_batch
         reply = await self._call("ChangeMessageVisibility", method, Entries=entries)
         return _failures(messages, reply)
 
@@ -272,7 +284,7 @@ class SqsSource:
     async def _send_batch(self, batch: list[dict[str, Any]]) -> None:
         for _ in range(_SEND_ROUNDS):
             numbered = [{"Id": _IDS[i], **one} for i, one in enumerate(batch)]
-            reply = await self._call("SendMessage", self._client.send_message_batch, Entries=numbered)
+            reply = await self._call("SendMessage", self._sqs.send_message_batch, Entries=numbered)
             accepted = {one["Id"] for one in reply.get("Successful") or ()}
             for failure in reply.get("Failed") or ():
                 code = str(failure.get("Code", ""))
@@ -285,7 +297,7 @@ class SqsSource:
 
     async def depth(self) -> Depth:
         """The queue's three approximate counters; they lag behind by up to a minute."""
-        method = self._client.get_queue_attributes
+        method = self._sqs.get_queue_attributes
         reply = await self._call("GetQueueAttributes", method, AttributeNames=list(_COUNTERS))
         attributes = self._attributes(reply)
         return Depth(*(int(attributes.get(counter, 0)) for counter in _COUNTERS))
@@ -297,7 +309,7 @@ class SqsSource:
         except (SourceRefused, SourceUnavailable) as error:
             return [Finding("queue", ok=False, detail=str(error))]
         one = {"Id": _IDS[0], "ReceiptHandle": _NOT_A_HANDLE}
-        delete, change = self._client.delete_message_batch, self._client.change_message_visibility_batch
+        delete, change = self._sqs.delete_message_batch, self._sqs.change_message_visibility_batch
         return [
             *describe(self._facts, most_receives=_RECEIVES_PER_ATTEMPT * self._settings.max_attempts),
             await self._permission("DeleteMessage", delete, one),

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from sqlalchemy import Index, Integer, Text, inspect, text
+from sqlalchemy import Index, Integer, Text, text
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from consumer import tables
 from consumer.database import Database, classify
-from consumer.errors import ConsumerError, DatabaseConflict, DatabaseError
+from consumer.errors import ConsumerError, DatabaseConflict
 from consumer.inbox import Inbox, InboxRow, LostRace, Seen, UnitOfWork, event_key
-from consumer.migrations import MIGRATIONS, migrate, schema_state
 
 A, B, C = (event_key("", "thrive", name) for name in "abc")
 HASH = b"h" * 32
@@ -38,10 +33,9 @@ class _Note(_Base):
 
 
 @pytest.fixture(autouse=True)
-async def _notes(database: Database) -> AsyncIterator[None]:
+async def _notes(database: Database) -> None:
     async with database.engine.begin() as connection:
         await connection.run_sync(_Base.metadata.create_all)
-    yield
 
 
 async def _names(database: Database) -> list[str]:
@@ -75,11 +69,15 @@ async def test_what_a_handler_writes_and_the_inbox_row_commit_together(database:
 
 async def test_leaving_without_commit_forgets_everything(database: Database, inbox: Inbox) -> None:
     """A unit of work that ends otherwise, by an exception or quietly, leaves nothing."""
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail() -> None:
         async with inbox.transaction() as unit:
             unit.session.add(_Note(name="x"))
             await unit.session.flush()
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     async with inbox.transaction() as unit:
         unit.session.add(_Note(name="y"))
         await unit.session.flush()
@@ -382,72 +380,16 @@ async def test_ending_the_transaction_by_the_back_door_fails(database: Database,
     await _healthy(database)
 
 
-async def test_the_tables_have_the_described_shape(database: Database) -> None:
-    """The migrations make exactly the tables that `consumer.tables` describes."""
-
-    def shape(session: Session) -> dict[str, Any]:
-        found = inspect(session.connection())
-        return {
-            table.name: (
-                [(c["name"], c["type"]._type_affinity, c["nullable"]) for c in found.get_columns(table.name)],
-                found.get_pk_constraint(table.name)["constrained_columns"],
-                sorted(i["name"] for i in found.get_indexes(table.name) if not i.get("duplicates_constraint")),
-            )
-            for table in tables.metadata.sorted_tables
-        }
-
-    described = {
-        table.name: (
-            [(c.name, c.type._type_affinity, c.nullable) for c in table.columns],
-            [c.name for c in table.primary_key],
-            sorted(str(index.name) for index in table.indexes),
+async def test_a_deferred_constraint_is_the_handlers(database: Database, inbox: Inbox) -> None:
+    """A constraint that is checked only by the commit itself is the handler's mistake too."""
+    async with database.engine.begin() as connection:
+        await connection.execute(
+            text("CREATE TABLE child (note INTEGER REFERENCES note (id) DEFERRABLE INITIALLY DEFERRED)")
         )
-        for table in tables.metadata.sorted_tables
-    }
-    async with Inbox(database).transaction() as unit:
-        found = await unit.session.run_sync(shape)
-    if database.dialect == "sqlite":
-        for columns, _, _ in (*found.values(), *described.values()):
-            columns[:] = [(name, None, nullable) for name, _, nullable in columns]
-    assert found == described
-
-
-async def test_four_processes_migrate_at_once(database_url: str) -> None:
-    """Whichever of several processes comes first makes the tables; the others find nothing left to do."""
-    program = (
-        "import asyncio, sys\n"
-        "from consumer.database import Database\n"
-        "from consumer.migrations import migrate\n"
-        "async def main():\n"
-        "    database = Database(sys.argv[1])\n"
-        "    await database.open()\n"
-        "    print(await migrate(database))\n"
-        "    await database.close()\n"
-        "asyncio.run(main())\n"
-    )
-    if database_url.startswith("sqlite"):
-        database_url = database_url.replace("consumer.db", "another.db")
-    else:
-        connection = Database(database_url)
-        async with connection.engine.begin() as one:
-            for table in tables.metadata.sorted_tables:
-                await one.execute(text(f"DROP TABLE {table.name}"))
-        await connection.close()
-    processes = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", program, database_url, stdout=asyncio.subprocess.PIPE)
-        for _ in range(4)
-    ]
-    answers = [(await process.communicate())[0].decode().strip() for process in processes]
-    assert sorted(answers) == ["[1]", "[]", "[]", "[]"]
-
-
-async def test_tables_one_release_newer_will_do(database: Database) -> None:
-    """A worker runs against tables one step ahead of it, and refuses those further ahead."""
-    needed = MIGRATIONS[-1].version
-    assert (await schema_state(database)).problem is None
-    for lead, accepted in ((1, True), (2, False)):
-        async with database.engine.begin() as connection:
-            await connection.execute(text("INSERT INTO consumer_schema (version) VALUES (:v)"), {"v": needed + lead})
-        assert ((await schema_state(database)).problem is None) == accepted
-    with pytest.raises(DatabaseError, match="newer release"):
-        await migrate(database)
+    async with inbox.transaction() as unit:
+        await unit.session.execute(text("INSERT INTO child VALUES (7)"))
+        with pytest.raises(IntegrityError) as caught:
+            await unit.commit([InboxRow(A, HASH)])
+    assert classify(caught.value) is None
+    assert await inbox.lookup([A]) == {}
+    await _healthy(database)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from consumer.database import Database, classify
 from consumer.errors import DatabaseConflict, DatabaseUnavailable
@@ -63,10 +63,10 @@ async def test_a_deadlock_is_a_conflict(postgres_database: Database) -> None:
 async def test_a_backend_killed_in_a_handler(postgres: PostgresServer, postgres_database: Database) -> None:
     """A connection lost in the middle of a transaction is own trouble, and the next transaction works."""
     inbox = Inbox(postgres_database)
-    with pytest.raises(DBAPIError) as caught:
-        async with inbox.transaction() as unit:
-            await unit.session.execute(text("SELECT 1"))
-            await _kill(postgres, postgres_database)
+    async with inbox.transaction() as unit:
+        await unit.session.execute(text("SELECT 1"))
+        await _kill(postgres, postgres_database)
+        with pytest.raises(DBAPIError) as caught:
             await unit.session.execute(text("SELECT 1"))
     assert isinstance(classify(caught.value), DatabaseUnavailable)
     await _recovers(inbox)
@@ -169,9 +169,27 @@ async def test_a_file_locked_for_too_long_is_a_conflict(sqlite_database: Databas
     with pytest.raises(DatabaseConflict, match="SQLITE_BUSY"):
         await inbox.record_failures([A])
     async with inbox.transaction() as unit:
-        with pytest.raises(OperationalError) as caught:
+        with pytest.raises(DatabaseConflict):
             await unit.session.execute(text("SELECT 1"))
-    assert isinstance(classify(caught.value), DatabaseConflict)
     other.close()
     await _recovers(inbox)
     await impatient.close()
+
+
+async def test_a_full_disk_is_own_trouble(sqlite_database: Database) -> None:
+    """When the file cannot grow, neither the handler nor the event is blamed, and nothing is half done."""
+    inbox = Inbox(sqlite_database)
+    async with sqlite_database.engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE note (name TEXT)"))
+        ((pages,),) = (await connection.execute(text("PRAGMA page_count"))).all()
+        await connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+    async with inbox.transaction() as unit:
+        with pytest.raises(DBAPIError) as caught:
+            await unit.session.execute(text("INSERT INTO note VALUES (:name)"), {"name": "x" * 100_000})
+    assert isinstance(classify(caught.value), DatabaseUnavailable)
+    async with inbox.transaction() as unit:
+        with pytest.raises(DatabaseUnavailable, match="SQLITE_FULL"):
+            await unit.commit([InboxRow(event_key("", "thrive", str(number)), HASH) for number in range(200)])
+    async with sqlite_database.engine.begin() as connection:
+        await connection.execute(text("PRAGMA max_page_count = 1000000"))
+    await _recovers(inbox)

@@ -341,7 +341,7 @@ async def test_a_send_that_failed_in_part_is_completed(sqs_stub: SqsStub, open_s
     source = await open_source(sqs_stub.create_queue("labs"), sqs_stub.url)
     sqs_stub.fault("partial", action="SendMessageBatch", entries=[0, 3], count=1)
     await source.send([Outgoing(b"%d" % n) for n in range(5)])
-    assert sorted(message.body for message in sqs_stub.queue("labs").messages.values()) == list("01234")
+    assert sorted(message.body for message in sqs_stub.queue("labs").messages.values()) == ["0", "1", "2", "3", "4"]
 
 
 async def test_a_send_that_keeps_failing_says_so(sqs_stub: SqsStub, open_source: OpenSource) -> None:
@@ -369,7 +369,7 @@ async def test_what_sqs_cannot_carry_is_refused(
 ) -> None:
     """Bytes that are not text, and delays that SQS does not know, are refused before anything is sent."""
     source = await open_source(sqs_stub.create_queue(queue), sqs_stub.url)
-    with pytest.raises(SourceRefused, match="^source labs: "):
+    with pytest.raises(SourceRefused, match=r"^source labs: "):
         await source.send([Outgoing(b"fine"), outgoing])
     assert (await source.depth()).total == 0
 

@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import aioboto3
 import pytest
 
 from consumer.settings import SourceSettings
@@ -27,6 +26,7 @@ __all__ = [
     "moto_url",
     "new_queue",
     "open_source",
+    "sqs",
     "sqs_client",
     "sqs_endpoint",
     "sqs_stub",
@@ -86,6 +86,17 @@ async def sqs_stub(aws_environment: None, clock: Clock) -> AsyncIterator[SqsStub
         yield stub
 
 
+@pytest.fixture
+async def sqs(sqs_stub: SqsStub) -> AsyncIterator[Any]:
+    """A plain client of the stub that does not retry."""
+    import aioboto3
+    from aiobotocore.config import AioConfig
+
+    config = AioConfig(retries={"total_max_attempts": 1}, read_timeout=2, parameter_validation=False)
+    async with aioboto3.Session().client("sqs", endpoint_url=sqs_stub.url, config=config) as client:
+        yield client
+
+
 @pytest.fixture(params=["stub", "moto", "fauxqs"])
 async def sqs_endpoint(request: pytest.FixtureRequest, aws_environment: None) -> AsyncIterator[SqsServer]:
     """Each of the three servers that play SQS, in real time."""
@@ -100,6 +111,8 @@ async def sqs_endpoint(request: pytest.FixtureRequest, aws_environment: None) ->
 @pytest.fixture
 async def sqs_client(sqs_endpoint: SqsServer) -> AsyncIterator[Any]:
     """A plain aioboto3 client of the endpoint."""
+    import aioboto3  # half a second that no other test should pay
+
     async with aioboto3.Session().client("sqs", endpoint_url=sqs_endpoint.url) as client:
         yield client
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from hashlib import sha256
@@ -81,7 +82,7 @@ async def test_a_missing_folder_is_a_wrong_setting(tmp_path: Path) -> None:
 async def test_the_files_are_private(sqlite_database: Database, tmp_path: Path) -> None:
     """The database, its log and its shared memory are readable by their owner only, whatever the umask."""
     await sqlite_database.ping()
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in os.scandir(tmp_path)}
     assert modes == {"consumer.db": 0o600, "consumer.db-wal": 0o600, "consumer.db-shm": 0o600}
 
 
