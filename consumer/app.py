@@ -25,7 +25,7 @@ from consumer.events.reading import ThriveReader
 from consumer.guard import Guard
 from consumer.inbox import Inbox
 from consumer.intake import Intake
-from consumer.migrations import migrate, schema_state
+from consumer.migrations import create_tables, migrate, missing_tables, schema_state
 from consumer.opening import Route
 from consumer.ops.metrics import Metrics
 from consumer.pipeline import Pipeline
@@ -185,20 +185,27 @@ def build_store(settings: Settings, metrics: Metrics | None = None) -> FileStore
 
 
 @asynccontextmanager
-async def opened_database(settings: Settings) -> AsyncIterator[Database]:
-    """The database, answering and with its tables up to date.
+async def opened_database(settings: Settings, table: DispatchTable | None = None) -> AsyncIterator[Database]:
+    """The database, answering and with its tables up to date, those of the dispatch table's handlers included.
 
     Raises `SettingsError` when the tables are not there and must not be made, `DatabaseUnavailable`.
     """
     database = Database(settings.database.url.get_secret_value())
+    metadata = table.metadata if table is not None else ()
     try:
         await database.open()
         automatic = settings.database.auto_migrate
         if automatic or (automatic is None and database.dialect == "sqlite"):
             await migrate(database)
+            await create_tables(database, metadata)
         state = await schema_state(database)
         if state.problem is not None or state.pending:
             raise SettingsError(state.problem or "the database's tables are not up to date: run `consumer migrate`")
+        missing = await missing_tables(database, metadata)
+        if missing:
+            raise SettingsError(
+                f"the database has no table {missing[0]}, which the handlers use: run `consumer migrate`"
+            )
         yield database
     finally:
         await database.close()
@@ -239,7 +246,7 @@ class App:
             store = build_store(settings, metrics)
             stack.push_async_callback(store.close)
             await store.probe()
-            database = await stack.enter_async_context(opened_database(settings))
+            database = await stack.enter_async_context(opened_database(settings, table))
             inbox = Inbox(database)
             states: dict[Lifespan, Any] = {
                 lifespan: await stack.enter_async_context(lifespan()) for lifespan in table.lifespans()

@@ -10,6 +10,7 @@ from consumer.context import Delivery
 
 if TYPE_CHECKING:
     import asyncio
+    from datetime import datetime
 
     from consumer.dispatch import Handler
     from consumer.events import Event
@@ -91,6 +92,7 @@ class Item:
         "ran",
         "raw",
         "route",
+        "signed_at",
         "user_id",
         "verdict",
     )
@@ -105,6 +107,7 @@ class Item:
         self.event_id: str | None = None
         self.event_type: str | None = None
         self.user_id: str | None = None
+        self.signed_at: datetime | None = None
         self.key = b""
         self.body_hash = b""
         self.handlers: tuple[Handler, ...] = ()

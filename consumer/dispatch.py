@@ -8,11 +8,14 @@ import typing
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, Union, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, overload
 
 from consumer.context import Context
 from consumer.events import Event, UnknownEvent
 from consumer.pace import Pace
+
+if TYPE_CHECKING:
+    from sqlalchemy import MetaData
 
 __all__ = ["DispatchTable", "Handler", "HandlerFunction", "Lifespan"]
 
@@ -48,10 +51,14 @@ class DispatchTable:
 
     `lifespan` is a function without parameters that returns an async context manager: entered before the first
     event, left after the last; what it yields is `context.state` for the handlers of this very table.
+
+    `metadata` is a SQLAlchemy `MetaData` with the handlers' own tables: those that are missing in the worker's database
+    are created where its own are (at the start, or by `consumer migrate`). None is ever changed or dropped.
     """
 
-    def __init__(self, *, lifespan: Lifespan | None = None) -> None:
+    def __init__(self, *, lifespan: Lifespan | None = None, metadata: MetaData | None = None) -> None:
         self._lifespan = lifespan
+        self._metadata: tuple[MetaData, ...] = () if metadata is None else (metadata,)
         self._handlers: dict[type[Event], tuple[Handler, ...]] = {}
         self._ignored: set[type[Event]] = set()
 
@@ -125,13 +132,14 @@ class DispatchTable:
             self._ignored.add(event_type)
 
     def include(self, other: DispatchTable) -> None:
-        """Take over another table's handlers; they keep their own lifespan's state."""
+        """Take over another table's handlers and database tables; the handlers keep their own lifespan's state."""
         if other is self:
             raise TypeError("a table cannot include itself")
         for event_type, handlers in other._handlers.items():
             for handler in handlers:
                 self._add(event_type, handler)
         self.ignore(*other._ignored)
+        self._metadata += tuple(theirs for theirs in other._metadata if theirs not in self._metadata)
 
     def handlers_for(self, event_type: type[Event]) -> tuple[Handler, ...]:
         """The handlers of exactly this class, in order; empty when it has none."""
@@ -161,6 +169,11 @@ class DispatchTable:
                 if handler.lifespan is not None:
                     seen.setdefault(id(handler.lifespan), handler.lifespan)
         return iter(seen.values())
+
+    @property
+    def metadata(self) -> tuple[MetaData, ...]:
+        """The database tables of this dispatch table's handlers and of those it includes."""
+        return self._metadata
 
     def _add(self, event_type: type[Event], handler: Handler) -> None:
         if event_type in self._ignored:
@@ -210,7 +223,9 @@ def _accepts(hint: Any, given: type[Any]) -> bool:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return any(_accepts(member, given) for member in get_args(hint))
-    target = origin or hint
+    # pydantic makes `ThriveEvent[LabResult]` a class of its own, which no other one derives from.
+    pydantic_origin = getattr(hint, "__pydantic_generic_metadata__", {}).get("origin")
+    target = origin or pydantic_origin or hint
     if isinstance(target, TypeVar):
         return target.__bound__ is None or _accepts(target.__bound__, given)
     if inspect.isclass(target):

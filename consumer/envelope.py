@@ -99,6 +99,13 @@ class Members:
             return value
         return value.find(path[1:]) if isinstance(value, Members) else None
 
+    def peek(self, path: Sequence[str]) -> Any:
+        """The value at `path`, or None; of a name that occurs twice the last counts. For what proves nothing."""
+        value = self.values.get(path[0])
+        if len(path) == 1:
+            return value
+        return value.peek(path[1:]) if isinstance(value, Members) else None
+
     def text_of(self, path: Sequence[str]) -> str:
         """The text of the value at `path`, which must be there: a string's characters, or else exactly what stands."""
         name = path[0]

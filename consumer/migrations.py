@@ -6,14 +6,16 @@ while they are one step ahead of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sqlalchemy import Connection, MetaData, inspect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from consumer.database import Database
 from consumer.errors import DatabaseError
 
-__all__ = ["MIGRATIONS", "Migration", "SchemaState", "migrate", "schema_state"]
+__all__ = ["MIGRATIONS", "Migration", "SchemaState", "create_tables", "migrate", "missing_tables", "schema_state"]
 
 _LOCK = 0x6865_616C_7468  # "health": any number, the same in every worker
 _TOLERATED_LEAD = 1
@@ -138,8 +140,7 @@ async def migrate(database: Database) -> list[int]:
     """
     words = _WORDS[database.dialect]
     async with database.transaction(within=_TIMEOUT) as connection:
-        if database.dialect == "postgresql":  # SQLite's transactions hold the only write lock from their beginning
-            await connection.exec_driver_sql("SELECT pg_advisory_xact_lock($1)", (_LOCK,))
+        await _lock(database, connection)
         await connection.exec_driver_sql(_SCHEMA.format_map(words))
         rows = (await connection.exec_driver_sql("SELECT version FROM consumer_schema")).all()
         applied = {version for (version,) in rows}
@@ -150,6 +151,41 @@ async def migrate(database: Database) -> list[int]:
         for step in missing:
             await _apply(connection, step, words)
     return [step.version for step in missing]
+
+
+async def missing_tables(database: Database, metadata: Iterable[MetaData]) -> list[str]:
+    """The names of handlers' tables that the database does not have, sorted. Raises `DatabaseUnavailable`."""
+    wanted = [one for one in metadata if one.tables]
+    if not wanted:
+        return []
+
+    def find(connection: Connection) -> list[str]:
+        inspector = inspect(connection)
+        tables = [table for one in wanted for table in one.sorted_tables]
+        return sorted({table.fullname for table in tables if not inspector.has_table(table.name, schema=table.schema)})
+
+    async with database.transaction() as connection:
+        return await connection.run_sync(find)
+
+
+async def create_tables(database: Database, metadata: Iterable[MetaData]) -> list[str]:
+    """Create the handlers' tables that are missing, all or none, and return their names. Never changes one that exists.
+
+    Several processes may try at once. Raises `DatabaseUnavailable` or `DatabaseConflict`.
+    """
+    wanted = list(metadata)
+    missing = await missing_tables(database, wanted)
+    if missing:
+        async with database.transaction(within=_TIMEOUT) as connection:
+            await _lock(database, connection)
+            for one in wanted:
+                await connection.run_sync(one.create_all)
+    return missing
+
+
+async def _lock(database: Database, connection: AsyncConnection) -> None:
+    if database.dialect == "postgresql":  # SQLite's transactions hold the only write lock from their beginning
+        await connection.exec_driver_sql("SELECT pg_advisory_xact_lock($1)", (_LOCK,))
 
 
 async def _apply(connection: AsyncConnection, step: Migration, words: dict[str, str]) -> None:

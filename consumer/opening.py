@@ -72,6 +72,7 @@ def _open_envelope(held: Held, route: Route, index: int, raw: bytes) -> Item:
             route.guard.signature_good()
         return _refused(item, error.reason, str(error))
     route.guard.signature_good()
+    item.signed_at = opened.signed_at
     try:
         event = route.reader.read(opened.content)
     except InvalidEvent as error:

@@ -331,13 +331,13 @@ class Pipeline:
         error = describe(failed.error, failed.handler) if failed else None
         if item.route.guard.suspicion == "handlers":
             return GivenBack("too many events in a row failed in handlers")
-        if not item.route.counts_attempts:
-            return WillRetry(delay or 0.0)
-        item.route.guard.failed(item.key)
         if failed is not None:
             _log.warning(
                 "handler_failed", source=item.route.source, event_id=item.event_id, attempt=item.attempt, error=error
             )
+        if not item.route.counts_attempts:
+            return WillRetry(delay or 0.0)
+        item.route.guard.failed(item.key)
         failures = (await self._inbox.record_failures([item.key]))[item.key]
         if failures >= item.route.max_attempts:
             return DeadLettered("attempts_exhausted", None, error)
@@ -381,7 +381,7 @@ class Pipeline:
             return None
         if seen.body_hash is None:
             item.attempt = seen.failures + 1
-            if seen.dead_lettered:
+            if seen.dead_lettered and item.route.counts_attempts:
                 return Duplicate()
             exhausted = seen.failures >= item.route.max_attempts and item.route.counts_attempts
             return DeadLettered("attempts_exhausted", "recorded before") if exhausted else None

@@ -131,7 +131,7 @@ class Settlement:
         if leases is None:
             return
         while True:
-            if not leases:
+            while not leases:  # what was held may have been settled before this task had its turn
                 self._beat.clear()
                 await self._beat.wait()
             first = next(iter(leases.values()))

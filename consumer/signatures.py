@@ -193,9 +193,9 @@ class ThriveSignature:
         if signed_at is not None and not self._template.signs_time:
             unsigned["signed_at"] = signed_at
         if "key_id" in self._layout.paths:
-            found = members.find(self._layout.paths["key_id"])
-            if isinstance(found, str) and found.isprintable():
-                unsigned["key_id"] = found
+            key_id = members.peek(self._layout.paths["key_id"])
+            if isinstance(key_id, str) and key_id.isprintable():
+                unsigned["key_id"] = key_id
         return unsigned
 
 

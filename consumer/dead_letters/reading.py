@@ -41,6 +41,8 @@ class Problem:
     path: Path
     line_no: int
     text: str
+    half: bool = False
+    """It is the end of a line that was never finished, so its message was never acknowledged: nothing is lost."""
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line_no}" if self.line_no else str(self.path)
@@ -108,7 +110,7 @@ def _read_segment(
                 record = _choose(decode(raw), chosen, unseal)
             except DeadLetterError as error:
                 whole = raw.endswith(b"\n") or len(raw) == _LONGEST_LINE
-                yield Problem(path, line_no, str(error) if whole else _half(path))
+                yield Problem(path, line_no, str(error) if whole else _half(path), half=not whole)
                 continue
             if record is not None and seen.first(record.id):
                 yield Entry(record, path, line_no, fates.get(record.id), raw)

@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -58,6 +59,8 @@ class SourceConformance:
     """The source's visibility timeout, in seconds; tests wait for leases to lapse, so keep it short."""
     ordered: ClassVar[bool] = False
     """Whether messages with one `ordering_key` come in order, none while another of its lane is held."""
+    always_ordered: ClassVar[bool] = False
+    """Whether messages without a key are in order too, as on a FIFO queue; tests then give each a lane of its own."""
     binary: ClassVar[bool] = False
     """Whether it carries any bytes; False: UTF-8 text only."""
     headers: ClassVar[bool] = True
@@ -78,6 +81,12 @@ class SourceConformance:
         """The source under test, open."""
         return await open_again()
 
+    def _loose(self, bodies: Iterable[bytes]) -> list[Outgoing]:
+        """Messages that no order keeps from coming together."""
+        if not self.always_ordered:
+            return [Outgoing(body) for body in bodies]
+        return [Outgoing(body, ordering_key=f"lane-{n}") for n, body in enumerate(bodies)]
+
     # Receiving
 
     @pytest.mark.asyncio
@@ -91,7 +100,7 @@ class SourceConformance:
     async def test_never_more_than_asked_for(self, source: Source) -> None:
         """A receive returns at most `limit` messages, and at most `receive_batch`; nobody gets the same twice."""
         count = 25
-        await source.send([Outgoing(b"%d" % n) for n in range(count)])
+        await source.send(self._loose(b"%d" % n for n in range(count)))
         seen: list[Message] = []
         for limit in (1, 3, 1000):
             messages = await source.receive(limit)
@@ -124,7 +133,7 @@ class SourceConformance:
             bodies += [bytes(range(256)), b"\x00", b"\xff\xfe"]
         if self.empty_bodies:
             bodies.append(b"")
-        await source.send([Outgoing(body) for body in bodies])
+        await source.send(self._loose(bodies))
         messages = await _received(source, len(bodies))
         assert sorted(message.body for message in messages) == sorted(bodies)
         assert {type(message.body) for message in messages} == {bytes}
@@ -134,7 +143,8 @@ class SourceConformance:
     async def test_headers_come_along(self, source: Source) -> None:
         """Headers arrive as they were sent, or not at all where the queue has none."""
         sent = {"X-Signature": "a+b/c=", "X-External-Id": "m\u00e9mber 1"}
-        await source.send([Outgoing(b"with", headers=sent), Outgoing(b"without")])
+        with_headers, without = self._loose([b"with", b"without"])
+        await source.send([replace(with_headers, headers=sent), without])
         messages = await _received(source, 2)
         found = {message.body: dict(message.headers) for message in messages}
         assert found == {b"with": sent if self.headers else {}, b"without": {}}
@@ -200,7 +210,7 @@ class SourceConformance:
     async def test_acknowledge_is_final(self, source: Source, open_again: OpenAgain) -> None:
         """What was acknowledged never comes again, for anybody, and the queue counts nothing any more."""
         other = await open_again()
-        await source.send([Outgoing(b"%d" % n) for n in range(10)])
+        await source.send(self._loose(b"%d" % n for n in range(10)))
         await _acknowledged(source, await _received(source, 10))
         assert (await source.depth()).total == 0
         await _stays_empty(other, self.visibility_timeout)
@@ -209,7 +219,7 @@ class SourceConformance:
     async def test_release_gives_back_at_once(self, source: Source, open_again: OpenAgain) -> None:
         """A message released without delay can be received at once, by anybody, and the release costs nothing."""
         other = await open_again()
-        await source.send([Outgoing(b"%d" % n) for n in range(5)])
+        await source.send(self._loose(b"%d" % n for n in range(5)))
         held = await _received(source, 5)
         started = time.monotonic()
         assert await source.release(held, 0) == []
@@ -232,7 +242,7 @@ class SourceConformance:
     @pytest.mark.asyncio
     async def test_a_batch_answers_per_message(self, source: Source) -> None:
         """A batch with one message that is gone settles the others and names that one alone."""
-        await source.send([Outgoing(b"%d" % n) for n in range(4)])
+        await source.send(self._loose(b"%d" % n for n in range(4)))
         messages = await _received(source, 4)
         await _acknowledged(source, messages[:1])
         failures = await source.extend(messages)
@@ -247,7 +257,7 @@ class SourceConformance:
     async def test_settling_as_many_as_it_says(self, source: Source) -> None:
         """Every settling call takes `settle_batch` messages."""
         most = source.capabilities.settle_batch
-        await source.send([Outgoing(b"%d" % n) for n in range(most)])
+        await source.send(self._loose(b"%d" % n for n in range(most)))
         messages = await _received(source, most)
         for settle in (source.extend, source.acknowledge):
             assert await settle(messages) == []
@@ -259,7 +269,7 @@ class SourceConformance:
     async def test_sends_are_there_when_send_returns(self, source: Source, open_again: OpenAgain) -> None:
         """More messages than fit one call are all accepted, and survive that the sender closes."""
         sender = await open_again()
-        await sender.send([Outgoing(b"%d" % n) for n in range(33)])
+        await sender.send(self._loose(b"%d" % n for n in range(33)))
         await sender.close()
         messages = await _received(source, 33)
         assert sorted(int(message.body) for message in messages) == list(range(33))
@@ -277,7 +287,7 @@ class SourceConformance:
     async def test_depth_counts(self, source: Source) -> None:
         """Depth tells what can be received from what is held."""
         assert await source.depth() == Depth(0)
-        await source.send([Outgoing(b"a"), Outgoing(b"b"), Outgoing(b"c")])
+        await source.send(self._loose([b"a", b"b", b"c"]))
         assert (await source.depth()).visible == 3
         await _received(source, 1)
         depth = await source.depth()
@@ -345,7 +355,7 @@ class SourceConformance:
     @pytest.mark.asyncio
     async def test_settling_works_after_interrupt(self, source: Source) -> None:
         """A worker that stops still acknowledges, renews and releases."""
-        await source.send([Outgoing(b"%d" % n) for n in range(3)])
+        await source.send(self._loose(b"%d" % n for n in range(3)))
         messages = await _received(source, 3)
         source.interrupt()
         assert await source.extend(messages) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
@@ -152,7 +153,8 @@ def test_migrate_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     run = CliRunner().invoke
     before = run(command, ["--check"])
     assert (before.exit_code, "run `consumer migrate`" in before.output) == (1, True)
-    assert run(command, ["--json"]).output == '{"current": 1, "needed": 1, "applied": [1], "problem": null}\n'
+    done = json.loads(run(command, ["--json"]).output)
+    assert (done["current"], done["needed"], done["applied"], done["problem"]) == (1, 1, [1], None)
     assert run(command, []).output == "the tables are at version 1\n"
     assert run(command, ["--check"]).exit_code == 0
 

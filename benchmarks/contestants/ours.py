@@ -1,0 +1,179 @@
+"""This package's worker on an SQS queue, with more or less of it switched on.
+
+    delivery   receiving, permits, leases and settlement; messages are not opened
+    handlers   and opening, dispatch and a handler that does nothing; no inbox
+    inbox      and the inbox in SQLite, with a handler that inserts one row: all of it
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import sqlalchemy as sa
+
+from benchmarks.material import SECRET, new_route
+from consumer import Context, DispatchTable, intake
+from consumer.app import App
+from consumer.context import Platforms
+from consumer.dead_letters.file_store import FileStore
+from consumer.dead_letters.writing import DeadLetterWriter
+from consumer.deliveries import Held, Item
+from consumer.events import LabResultEvent
+from consumer.inbox import Inbox, InboxRow, Seen
+from consumer.intake import Intake
+from consumer.opening import Route
+from consumer.ops.logs import configure_logging
+from consumer.ops.metrics import Metrics
+from consumer.outcomes import Handled
+from consumer.pipeline import Pipeline
+from consumer.running import Runner
+from consumer.settings_loading import load_settings
+from consumer.sources.sqs import SqsSource
+from consumer.worker import Worker
+
+__all__: list[str] = []
+
+_effects = sa.Table(
+    "bench_effects", sa.MetaData(), sa.Column("event_id", sa.Text, primary_key=True), sa.Column("user_id", sa.Text)
+)
+
+
+class _NoDatabase:
+    """A database that is never used."""
+
+    writers = 1
+
+    async def ping(self) -> None:
+        """Always there."""
+
+    @staticmethod
+    def classify(_: BaseException) -> None:
+        """Nothing is its fault."""
+
+
+class _NoUnit:
+    """A unit of work that remembers nothing."""
+
+    touched = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing to undo."""
+
+    async def flush_member(self) -> None:
+        """Nothing to send."""
+
+    async def commit(self, rows: Sequence[InboxRow]) -> None:
+        """Nothing to keep."""
+
+
+class _NoInbox:
+    """An inbox that knows no event and keeps none."""
+
+    async def lookup(self, _: Sequence[bytes]) -> dict[bytes, Seen]:
+        """Never seen."""
+        return {}
+
+    def transaction(self) -> _NoUnit:
+        """Nothing to write to."""
+        return _NoUnit()
+
+
+async def _nothing(event: LabResultEvent, context: Context) -> None:
+    """The handler of nothing at all."""
+
+
+async def _insert(event: LabResultEvent, context: Context) -> None:
+    """The handler of one row."""
+    await context.session.execute(sa.insert(_effects).values(event_id=event.event_id, user_id=event.user_id))
+
+
+def _settled_at_once(held: Held, route: Route) -> list[Item]:
+    item = Item(held, route, 0, b"")
+    item.verdict = Handled()
+    return [item]
+
+
+def _environment(queue_url: str, folder: Path, in_flight: int) -> Mapping[str, str]:
+    return {
+        "CONSUMER_SOURCES__LABS__KIND": "sqs",
+        "CONSUMER_SOURCES__LABS__QUEUE_URL": queue_url,
+        "CONSUMER_THRIVE__SIGNATURE__SECRETS": SECRET,
+        "CONSUMER_MAX_IN_FLIGHT": str(in_flight),
+        "CONSUMER_DATABASE__URL": f"sqlite:///{folder / 'consumer.db'}",
+        "CONSUMER_DEAD_LETTERS__PATH": str(folder / "dead-letters"),
+    }
+
+
+@contextlib.asynccontextmanager
+async def _without_inbox(env: Mapping[str, str], table: DispatchTable, folder: Path) -> AsyncIterator[Worker]:
+    settings = load_settings(env=env).settings.source("labs")
+    database, inbox = cast("Any", _NoDatabase()), cast("Inbox", _NoInbox())
+    metrics = Metrics()
+    runner = Runner(platforms=Platforms(), meter=metrics)
+    pipeline = Pipeline(database=database, inbox=inbox, runner=runner)
+    store = FileStore(folder / "dead-letters")
+    source = SqsSource(settings)
+    await source.open()
+    taken = Intake(
+        source=source,
+        route=new_route(table),
+        pipeline=pipeline,
+        inbox=inbox,
+        dead_letters=DeadLetterWriter(store),
+        metrics=metrics.source("labs"),
+        max_in_flight=settings.max_in_flight,
+        max_in_flight_bytes=settings.max_in_flight_bytes,
+        visibility_timeout=settings.visibility_timeout,
+    )
+    yield Worker(
+        intakes=[taken], pipeline=pipeline, healthy=database.ping, drain_timeout=5.0, overdue=lambda: runner.overdue
+    )
+    await source.close()
+    await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _with_inbox(env: Mapping[str, str], table: DispatchTable) -> AsyncIterator[Worker]:
+    async with App.opened(load_settings(env=env), table=table) as app:
+        async with app.database.engine.begin() as connection:
+            await connection.run_sync(_effects.metadata.create_all)
+        yield app.worker
+
+
+async def _main(what: str, queue_url: str, pollers: int) -> None:
+    configure_logging(level="warning", form="json")
+    table = DispatchTable()
+    table.on(LabResultEvent)(_insert if what == "inbox" else _nothing)
+    if what == "delivery":
+        intake.open_message = _settled_at_once
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        env = _environment(queue_url, folder, 10 * pollers)
+        opened = _with_inbox(env, table) if what == "inbox" else _without_inbox(env, table, folder)
+        async with opened as worker:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+            await worker.run()
+
+
+def main() -> None:
+    """Consume a queue until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("queue_url")
+    parser.add_argument("--what", choices=["delivery", "handlers", "inbox"], default="handlers")
+    parser.add_argument("--pollers", type=int, default=20)
+    options = parser.parse_args()
+    asyncio.run(_main(options.what, options.queue_url, options.pollers))
+
+
+if __name__ == "__main__":
+    main()

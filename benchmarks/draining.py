@@ -1,0 +1,105 @@
+"""How fast a program empties a queue, seen from the queue."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.queues import ENVIRONMENT, ROOT, QueueServer
+
+__all__ = ["Drained", "cpu_seconds", "drain", "resident_bytes", "stop"]
+
+_LOOK_EVERY = 0.02
+_FROM, _TO = 0.10, 0.95
+"""The share of a queue over which speed is taken: after starting up, and before the last stragglers."""
+_LIMIT = 90.0
+_STOP_LIMIT = 15.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drain came to."""
+
+    rate: float
+    """Messages a second."""
+    cpu: float
+    """Microseconds of the program's own CPU for each message; of its first process only."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: float
+    settled: int
+    cpu: float
+
+
+def drain(server: QueueServer, bodies: Sequence[str], command: Sequence[str], **env: str) -> Drained:
+    """Fill a new queue, start a program on it (`{queue}` in its command is the queue's URL), and watch the queue."""
+    url = server.filled(bodies)
+    made = [part.replace("{queue}", url) for part in command]
+    given = {name: value.replace("{queue}", url) for name, value in env.items()}
+    with tempfile.TemporaryFile() as log:
+        with subprocess.Popen(
+            made, cwd=ROOT, env={**ENVIRONMENT, **given}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        ) as program:
+            try:
+                looks = _watch(server, url, len(bodies), program)
+            finally:
+                stop(program)
+        if looks is None:
+            log.seek(0)
+            raise RuntimeError(f"{made!r} did not empty its queue\n{log.read()[-2000:].decode(errors='replace')}")
+    return _between(looks, len(bodies))
+
+
+def _watch(server: QueueServer, url: str, count: int, program: subprocess.Popen[bytes]) -> list[_Look] | None:
+    deadline = time.monotonic() + _LIMIT
+    looks = []
+    while time.monotonic() < deadline and program.poll() is None:
+        settled = count - server.left(url)
+        looks.append(_Look(time.perf_counter(), settled, cpu_seconds(program.pid)))
+        if settled >= count:
+            return looks
+        time.sleep(_LOOK_EVERY)
+    return None
+
+
+def _between(looks: Sequence[_Look], count: int) -> Drained:
+    first = next(look for look in looks if look.settled >= count * _FROM)
+    last = next(look for look in looks if look.settled >= count * _TO)
+    settled = last.settled - first.settled
+    if not settled or last.at <= first.at:
+        raise RuntimeError("too few messages to measure with")
+    return Drained(settled / (last.at - first.at), (last.cpu - first.cpu) / settled * 1e6)
+
+
+def stop(program: subprocess.Popen[bytes]) -> None:
+    """Ask a program to end, and end it if it does not."""
+    program.terminate()
+    try:
+        program.wait(_STOP_LIMIT)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        program.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time a process has used, 0 when it is gone. Linux."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory a process has in RAM. Linux."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * _PAGE
