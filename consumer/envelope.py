@@ -128,9 +128,11 @@ def _walk(text: str, at: int, opening: Opening, last: int) -> Members:  # noqa: 
     values: dict[str, Any] = {}
     spans: dict[str, tuple[int, int]] = {}
     names: list[str] = []
-    at = _after_blank(text, at + 1)
-    if text[at] == "}":
-        return Members(text, values, spans, names, at + 1)
+    at += 1
+    if text[at] != '"':
+        at = _after_blank(text, at)
+        if text[at] == "}":
+            return Members(text, values, spans, names, at + 1)
     while True:
         if text[at] != '"':
             raise ValueError
@@ -154,12 +156,12 @@ def _walk(text: str, at: int, opening: Opening, last: int) -> Members:  # noqa: 
         names.append(name)
         if type(value) is not str:
             spans[name] = (start, at)
-        if text[at] != ",":
+        if text[at] in _WHITE:
             at = _after_blank(text, at)
-            if text[at] == "}":
-                return Members(text, values, spans, names, at + 1)
-            if text[at] != ",":
-                raise ValueError
+        if text[at] == "}":
+            return Members(text, values, spans, names, at + 1)
+        if text[at] != ",":
+            raise ValueError
         at += 1
         if text[at] != '"':
             at = _after_blank(text, at)
