@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Delete, Insert, Table, bindparam, delete, insert, tuple_
+from sqlalchemy import CursorResult, Delete, Insert, Table, bindparam, delete, insert, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from consumer import Context, Reject
@@ -47,8 +47,7 @@ async def keep_lab_result(context: Context, event: ThriveEvent[Any], lab: LabRes
     )
     if not newest:
         return
-    connection = await context.session.connection()
-    await connection.execute(_DROP_VALUES, {"of_user": user_id, "of_lab_result": lab_result_id})
+    await context.session.execute(_DROP_VALUES, {"of_user": user_id, "of_lab_result": lab_result_id})
     values = [(domain.domain_name, value) for domain in lab.domains for value in domain.values]
     rows = [
         {
@@ -67,7 +66,7 @@ async def keep_lab_result(context: Context, event: ThriveEvent[Any], lab: LabRes
         for position, (domain, value) in enumerate(values)
     ]
     if rows:
-        await connection.execute(_ADD_VALUES, rows)
+        await context.session.execute(_ADD_VALUES, rows)
 
 
 async def keep_daily_summary(context: Context, event: ThriveEvent[Any], summary: DailySummary) -> None:
@@ -147,12 +146,12 @@ async def _keep(context: Context, event: ThriveEvent[Any], table: Table, row: Ma
 
     An event without a time counts as happening when the queue accepted it.
     """
-    connection = await context.session.connection()
-    written = await connection.execute(
-        _upsert(table, connection.dialect.name),
+    session = context.session
+    result = await session.execute(
+        _upsert(table, session.get_bind().dialect.name),
         {**row, "occurred_at": event.occurred_at or context.delivery.accepted_at, "event_id": event.event_id},
     )
-    return written.rowcount > 0
+    return cast("CursorResult[Any]", result).rowcount > 0
 
 
 @cache

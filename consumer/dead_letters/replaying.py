@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -307,7 +307,7 @@ class Replay:
             await asyncio.to_thread(record_fates, path, fates, at=datetime.now(UTC))
 
 
-async def _entries(lines: Generator[Entry | Problem, None, None]) -> AsyncIterator[Entry]:
+async def _entries(lines: Generator[Entry | Problem, None, None]) -> AsyncGenerator[Entry, None]:
     """The dead letters among the lines, read ahead a little, in one thread: an iterator belongs to its thread."""
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1, thread_name_prefix="replay") as thread:

@@ -16,7 +16,7 @@ from typing import ClassVar
 import pytest
 
 from consumer import Context, Unavailable
-from consumer.app import App
+from consumer import intake as intake_module
 from consumer.events import ProgramEvent
 from consumer.sources.base import Message, Outgoing, SettleFailure
 from tests.conformance.rig import Rig, effect, effects_table, eventually, program, signed
@@ -267,8 +267,11 @@ class WorkerConformance:
         assert rig.reasons() == Counter()
         assert rig.rows("SELECT count(*) FROM consumer_attempts") == [(0,)]
 
-    async def test_wrong_secrets_dead_letter_next_to_nothing(self, rig: Rig) -> None:
+    async def test_wrong_secrets_dead_letter_next_to_nothing(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """With every signature wrong the source pauses at 20; once the secret is right the rest is handled."""
+        monkeypatch.setattr(intake_module, "_SUSPECT_DELAY", 1.0)
         table = effects_table()
         table.on(ProgramEvent)(effect)
         await rig.publish(signed(program(one), secret="the new one") for one in ids(50))
@@ -279,12 +282,8 @@ class WorkerConformance:
             signature = type(intake.route.signature)(secrets=["the new one"])
             intake.route.signature = signature
             intake.secrets_changed()
-            await self.time_passes(app)
-            await eventually(lambda: len(rig.effects()) == 30, within=45)
+            await eventually(lambda: len(rig.effects()) == 30)
         assert rig.reasons() == Counter(bad_signature=20)
-
-    async def time_passes(self, app: App) -> None:
-        """Hook for queues whose clock a test can move; others simply wait."""
 
     # Order
 
