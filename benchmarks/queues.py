@@ -77,7 +77,9 @@ class _Stub:
 
 
 @contextlib.contextmanager
-def stub(*, latency: float = 0.0, module: str = "tests.emulators.sqs_stub", options: Sequence[str] = ()) -> Iterator[_Stub]:
+def stub(
+    *, latency: float = 0.0, module: str = "tests.emulators.sqs_stub", options: Sequence[str] = ()
+) -> Iterator[_Stub]:
     """The project's own SQS server, with `latency` seconds added to every answer."""
     command = [sys.executable, "-m", module, "--latency", str(latency), *options]
     with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as server:

@@ -47,7 +47,7 @@ _WHITE: Final = " \t\n\r"
 _NEUTRAL_HINT: Final = b'"body_b64"'
 _LONG: Final = 512
 _SHORT: Final = 128
-"""With the first many characters left a value may be worth the fast reader; with the second it is not."""
+"""A value with so many characters left behind it may be worth the fast reader, if it does not end within so few."""
 _LONG_STARTS: Final = ("{", '"{')
 _MILLISECONDS_FROM: Final = 1e11
 """A number of seconds this large is the year 5138; read as milliseconds it is 1973."""
@@ -148,8 +148,9 @@ def _walk(text: str, at: int, opening: Opening, last: int) -> Members:  # noqa: 
         if name in opening and text[at] == "{":
             value: Any = _walk(text, at, opening[name], at)
             at = value.end
-        elif last - at > _LONG and text.startswith(_LONG_STARTS, at):
+        elif last - at > _LONG and text.startswith(_LONG_STARTS, at) and text.find("}", at, at + _SHORT) < 0:
             value, at = _long(text, at, last)
+            last = 0  # one guess an object: a wrong one costs time, and a forger could bring thousands
         else:
             value, at = _scan(text, at)
         values[name] = value
@@ -174,16 +175,11 @@ def _long(text: str, at: int, last: int) -> tuple[Any, int]:
     brace before a quote, a body's data (which usually comes last) at the brace that closes the body. A wrong guess is
     no harm: what the reader accepts is exactly one value, and what it does not is read the slow way.
     """
-    end = last
-    if text[at] == '"':
-        end = text.rfind('}"', at, last) + 2
-    elif text.find("}", at, at + _SHORT) >= 0:
-        end = 0
-    if end - at > _SHORT:
-        try:
-            return from_json(text[at:end], allow_inf_nan=False), end
-        except ValueError:
-            pass
+    end = text.rfind('}"', at, last) + 2 if text[at] == '"' else last
+    try:
+        return from_json(text[at:end], allow_inf_nan=False), end
+    except ValueError:
+        pass
     return _scan(text, at)
 
 

@@ -175,7 +175,7 @@ class SourceSettings(Section):
     name: str = Field("source", exclude=True)
     kind: SourceKind = Field(description="local, sqs, event_hubs, storage_queue or a class: package.module:Class.")
     provider: Literal["thrive", "sahha"] = Field("thrive", description="Whose events it carries.")
-    path: OptionalFilePath = Field(None, description="local: the queue's folder.")
+    path: OptionalFilePath = Field(None, description="local: the queue's file.")
     queue_url: OptionalText = Field(None, description="sqs: the queue's URL.")
     region: OptionalText = Field(None, description="sqs: region, if not in the URL or the AWS configuration.")
     endpoint_url: OptionalText = Field(None, description="sqs: another endpoint, such as an emulator.")

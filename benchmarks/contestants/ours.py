@@ -1,8 +1,8 @@
 """This package's worker on an SQS queue, with more or less of it switched on.
 
-    delivery   receiving, permits, leases and settlement; messages are not opened
-    handlers   and opening, dispatch and a handler that does nothing; no inbox
-    inbox      and the inbox in SQLite, with a handler that inserts one row: all of it
+- delivery: receiving, permits, leases and settlement; messages are not opened
+- handlers: and opening, dispatch and a handler that does nothing; no inbox
+- inbox: and the inbox in SQLite, with a handler that inserts one row: all of it
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ async def _without_inbox(env: Mapping[str, str], table: DispatchTable, folder: P
         visibility_timeout=settings.visibility_timeout,
     )
     yield Worker(
-        intakes=[taken], pipeline=pipeline, healthy=database.ping, drain_timeout=5.0, overdue=lambda: runner.overdue
+        intakes=[taken], pipeline=pipeline, healthy=database.ping, drain_timeout=25.0, overdue=lambda: runner.overdue
     )
     await source.close()
     await store.close()
@@ -155,7 +155,7 @@ async def _main(what: str, queue_url: str, pollers: int) -> None:
     table = DispatchTable()
     table.on(LabResultEvent)(_insert if what == "inbox" else _nothing)
     if what == "delivery":
-        intake.open_message = _settled_at_once
+        intake.open_message = _settled_at_once  # type: ignore[attr-defined]  # the one seam between the two
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         env = _environment(queue_url, folder, 10 * pollers)

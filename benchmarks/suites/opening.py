@@ -33,9 +33,9 @@ def run(plan: Plan) -> list[Result]:
     def ours() -> float:
         begun = time.perf_counter()
         for raw in messages:
-            message = Message(raw, "id", None, now)
-            (item,) = open_message(Held(message, received_at=0.0), route)
-        assert item.handlers  # else something was measured that did not work
+            held = Held(Message(raw, "id", None, now), received_at=0.0)
+            (item,) = open_message(held, route)
+            assert item.handlers  # else something would be measured that does not work
         return (time.perf_counter() - begun) / len(messages) * 1e6
 
     def bare() -> float:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from consumer.errors import ConsumerError, SettingsError
+from consumer.ops.logs import report_stray
 from consumer.settings_loading import Loaded, load_settings
 
 __all__ = ["Failed", "WrongSettings", "config_option", "handlers_options", "load", "run_async"]
@@ -59,6 +60,7 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]], *, uvloop: bool = Fals
     """Run a coroutine; errors this package raises on purpose become one line and the right exit code."""
     try:
         with asyncio.Runner(loop_factory=_loop_factory() if uvloop else None) as runner:
+            runner.get_loop().set_exception_handler(report_stray)
             return runner.run(main())
     except SettingsError as error:
         raise WrongSettings(str(error)) from None

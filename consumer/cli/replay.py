@@ -86,7 +86,7 @@ def command(
     if dry_run:
         counts = _rehearse(plan)
         _print_rehearsal(counts, plan, as_json=as_json)
-        context.exit(1 if plan.damaged or any(prospect != READY for _, _, prospect in counts) else 0)
+        return
     if plan.lines and not yes and not click.confirm(f"replay {plan.lines} lines?", err=True):
         raise Failed("nothing was replayed")
     done = run_async(lambda: _replay(plan), uvloop=settings.uvloop) if plan.lines else _Done(Counter())
@@ -284,7 +284,8 @@ def _print_result(counts: Mapping[str, int], plan: _Plan, *, left: int, as_json:
     elif not plan.lines:
         click.echo("nothing to replay", err=True)
     elif counts:
-        print_table(("fate", "lines", "meaning"), [(fate, str(n), _meaning(fate)) for fate, n in sorted(counts.items())])
+        rows = [(fate, str(count), _meaning(fate)) for fate, count in sorted(counts.items())]
+        print_table(("fate", "lines", "meaning"), rows)
 
 
 def _meaning(fate: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 import structlog
 
-__all__ = ["configure_logging"]
+__all__ = ["configure_logging", "report_stray"]
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
@@ -52,6 +53,20 @@ def configure_logging(*, level: str = "info", form: Literal["auto", "json", "con
     for noisy in ("botocore", "aiobotocore", "aioboto3", "aiosqlite", "sqlalchemy", "aiohttp.access", "asyncio"):
         # Their debug lines hold whole messages.
         logging.getLogger(noisy).setLevel(max(threshold, logging.WARNING))
+
+
+def report_stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody awaited or caught; an event loop's exception handler.
+
+    The loop's own words hold the exception's text and the arguments of callbacks, so they are left out.
+    """
+    from consumer.failures import describe  # noqa: PLC0415 - only when there is one
+
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        structlog.get_logger("worker").error("stray_failure", error=describe(error))
+    else:
+        structlog.get_logger("worker").error("stray_failure", message=str(context.get("message", ""))[:100])
 
 
 def _reduce_exception(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

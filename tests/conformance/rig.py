@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from consumer.settings_loading import Loaded, load_settings
 from consumer.sources.base import Depth, Outgoing
 from consumer.testing.samples import sample_body
 
-__all__ = ["SECRET", "Rig", "effect", "effects_table", "eventually", "lab_result", "program", "signed"]
+__all__ = ["SECRET", "Rig", "effect", "effects_table", "eventually", "lab_result", "nothing_stray", "program", "signed"]
 
 SECRET = "a secret of the tests"
 
@@ -70,6 +71,20 @@ async def eventually(condition: Callable[[], object], *, within: float = 15.0, w
                 await asyncio.sleep(0.01)
             return
     raise AssertionError(f"not within {within:g} s: {what or condition}")
+
+
+@contextlib.contextmanager
+def nothing_stray() -> Iterator[None]:
+    """No task of the loop fails without anybody looking."""
+    loop, found = asyncio.get_running_loop(), list[str]()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: found.append(f"{context['message']}: {context.get('exception')!r}"))
+    try:
+        yield
+        gc.collect()
+        assert found == []
+    finally:
+        loop.set_exception_handler(before)
 
 
 @dataclass
@@ -130,21 +145,23 @@ class Rig:
 
     @contextlib.asynccontextmanager
     async def worker(self, table: DispatchTable, **changes: str) -> AsyncIterator[App]:
-        """A worker that runs while the context lasts; it must end cleanly."""
-        async with App.opened(self.load(**changes), table=table) as app:
-            running = asyncio.create_task(app.worker.run())
-            try:
-                yield app
-            finally:
-                app.worker.stop()
-                async with asyncio.timeout(60):
-                    await running
+        """A worker that runs while the context lasts; it must end cleanly, and leave no failure unseen."""
+        with nothing_stray():
+            async with App.opened(self.load(**changes), table=table) as app:
+                running = asyncio.create_task(app.worker.run())
+                try:
+                    yield app
+                finally:
+                    app.worker.stop()
+                    async with asyncio.timeout(60):
+                        await running
 
     async def consume(self, table: DispatchTable, **changes: str) -> App:
         """Run a worker until the queue is empty."""
-        async with App.opened(self.load(**changes), table=table, poll_wait=1.0) as app, asyncio.timeout(60):
-            await app.worker.run(idle_after=0.1)
-        return app
+        with nothing_stray():
+            async with App.opened(self.load(**changes), table=table, poll_wait=1.0) as app, asyncio.timeout(60):
+                await app.worker.run(idle_after=0.1)
+            return app
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """Every dead letter, as it stands in the files."""

@@ -202,13 +202,13 @@ class WorkerConformance:
             started.append(event.event_id)
             await asyncio.sleep(3600)
 
-        await rig.publish(signed(program(one)) for one in ids(12))
+        await rig.publish(signed(program(one)) for one in ids(10))
         async with rig.worker(table, DRAIN_TIMEOUT="1s", SOURCES__LABS__POLL_WAIT="1") as app:
-            await eventually(lambda: started and len(app.worker.intakes[0].held) == 12)
+            await eventually(lambda: started and len(app.worker.intakes[0].held) == 10)
             stopped = time.monotonic()
         assert time.monotonic() - stopped < 4
         depth = await rig.depth()
-        assert (depth.visible, depth.invisible) == (12, 0)
+        assert (depth.visible, depth.invisible) == (10, 0)
         assert rig.effects() == Counter()
         assert rig.rows("SELECT count(*) FROM consumer_attempts") == [(0,)]
         attempts: list[int] = []
@@ -220,7 +220,7 @@ class WorkerConformance:
             await effect(event, context)
 
         await rig.consume(again)
-        assert rig.effects() == Counter(ids(12))
+        assert rig.effects() == Counter(ids(10))
         assert set(attempts) == {1}
 
     async def test_a_poll_under_way_strands_nothing(self, rig: Rig) -> None:

@@ -88,9 +88,10 @@ class TestSqsFifoOnMoto(TestSqsOnMoto):
 
 
 class TestSqsOnFauxqs(SqsConformance):
-    """Fauxqs, which calls settlements by a stale receipt done."""
+    """Fauxqs, which calls settlements by a stale receipt done and takes no character beyond U+FFFF."""
 
     stale_receipts_fail = False
+    texts = tuple(text for text in SourceConformance.texts if max(text.decode()) <= "\uffff")
 
     @pytest.fixture
     def endpoint(self, aws_environment: None, fauxqs_url: str) -> str:

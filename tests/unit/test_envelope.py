@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import traceback
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.envelope import (
@@ -44,6 +45,7 @@ def refused(raw: bytes | str) -> bool:
     return False
 
 
+@settings(deadline=None)
 @given(objects, separators, st.booleans(), st.text(" \t\r\n", max_size=3))
 def test_an_object_reads_as_json_has_it(
     value: dict[str, Any], gaps: tuple[str, str], ascii_only: bool, blank: str
@@ -58,6 +60,7 @@ def test_an_object_reads_as_json_has_it(
     assert object_content(raw) == json.loads(text)
 
 
+@settings(deadline=None)
 @given(objects, st.lists(json_values, min_size=20, max_size=30), st.booleans())
 def test_a_long_last_member_reads_as_json_has_it(value: dict[str, Any], long: list[Any], tail: bool) -> None:
     """A body with a long member, last or not, reads to the same as any other."""
@@ -66,6 +69,7 @@ def test_a_long_last_member_reads_as_json_has_it(value: dict[str, Any], long: li
     assert object_content(text) == json.loads(text)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     """Whatever the bytes: a dictionary that the standard library agrees with, or `Unreadable`."""
@@ -76,6 +80,7 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     assert content == json.loads(raw)
 
 
+@settings(deadline=None)
 @given(objects, st.data())
 def test_mutated_objects_are_never_read_more_freely_than_strict_json(
     value: dict[str, Any], data: st.DataObject
@@ -153,6 +158,26 @@ def test_endless_nesting_does_not_bring_the_interpreter_down() -> None:
     assert done.stdout.split() == ["refused"] * 3
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        '"k":"{"',
+        '"k":"{%s"' % ("x" * 200),
+        '"k":{"a":"%s"}' % ("x" * 200),
+        '"k":"{}"',
+        '"k":[]',
+        '"k": 1 ',
+        '"\\u006b":1',
+    ],
+)
+def test_a_megabyte_of_members_takes_no_longer_than_its_size_asks(member: str) -> None:
+    """However a forged message is made, reading it takes time in proportion to its length."""
+    text = "{" + ",".join([member] * ((1 << 20) // len(member))) + "}"
+    start = time.process_time()
+    assert len(read_members(text).names) > 1000
+    assert time.process_time() - start < 5
+
+
 @pytest.mark.parametrize("raw", ['{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '{"a":{},"b":2,"a":{}}', '{"":1,"":2}'])
 def test_a_body_with_a_repeated_name_is_unreadable(raw: str) -> None:
     """A name twice at the body's top level is refused, however it is spelled and even with equal values."""
@@ -207,6 +232,7 @@ def test_a_repeated_field_is_refused_when_it_is_looked_for_and_only_then() -> No
             members.find(path)
 
 
+@settings(deadline=None)
 @given(st.lists(objects, min_size=1, max_size=5), separators, st.text(" \t\r\n", max_size=3))
 def test_an_array_splits_into_its_exact_members(envelopes: list[Any], gaps: tuple[str, str], blank: str) -> None:
     """Each envelope of an array comes out as the bytes it was written with."""
@@ -237,6 +263,7 @@ def test_an_array_holds_a_bounded_number_of_envelopes() -> None:
         split(b"[" + b",".join([b"{}"] * (MAX_ENVELOPES + 1)) + b"]")
 
 
+@settings(deadline=None)
 @given(st.binary(), st.dictionaries(st.text(), st.text()), st.text(min_size=1))
 def test_a_neutral_envelope_brings_back_what_was_put_in(body: bytes, headers: dict[str, str], provider: str) -> None:
     """Wrapping and unwrapping keeps body, headers, provider and time."""
@@ -349,6 +376,7 @@ def test_times_are_read_in_every_form_in_use(text: str, expected: datetime | Non
     assert instant(text) == expected
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_time_or_none(text: str) -> None:
     """No text makes reading a time fail, and every time read is in UTC."""
@@ -356,6 +384,7 @@ def test_any_text_is_a_time_or_none(text: str) -> None:
     assert at is None or at.utcoffset() == timedelta(0)
 
 
+@settings(deadline=None)
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001  zoned below
 def test_a_written_time_reads_back(naive: datetime, minutes: int) -> None:
     """Whatever the offset, the instant is the one that was written."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.cli.probe import command
@@ -169,6 +169,7 @@ def test_a_webhook_signed_otherwise_is_only_reported(secret: str, name: str, alg
     assert [text in str(match.obstacle) for match in report.matches] == [True]
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=200)
     | st.recursive(st.text() | st.none(), lambda x: st.dictionaries(st.text(), x)).map(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.errors import BadSignature, SettingsError, Stale, Unreadable, Unsigned, VerificationError
@@ -379,6 +379,7 @@ def test_bodies_that_cannot_be_signed_are_refused() -> None:
         thrive().sign("[]", as_object=True)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_bring_anything_but_a_verification_error(raw: bytes) -> None:
     """Arbitrary bytes are refused, in both schemes, and never crash."""
@@ -399,6 +400,7 @@ anything = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["signed_at", "body", "signature", "auth", "x"]), anything))
 def test_no_json_brings_anything_but_a_verification_error(value: dict[str, Any]) -> None:
     """Envelope-like JSON with any types in any field is refused, and never crashes."""
@@ -407,6 +409,7 @@ def test_no_json_brings_anything_but_a_verification_error(value: dict[str, Any])
             signature.open(json.dumps(value).encode())
 
 
+@settings(deadline=None)
 @given(st.data(), st.booleans())
 def test_a_mutated_message_opens_only_if_what_was_signed_is_unchanged(data: st.DataObject, as_object: bool) -> None:
     """One byte changed, lost or added anywhere: either refused, or time and body are the signed ones."""

@@ -1,0 +1,253 @@
+"""`consumer check`: whether the worker could run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from consumer.app import build_reader, build_signature, build_source, build_store, load_table, source_names
+from consumer.cli.common import Failed, config_option, handlers_options, load, run_async
+from consumer.cli.console import clear_errors, print_table
+from consumer.cli.routes import rows
+from consumer.database import Database
+from consumer.dead_letters.sealing import unsealer
+from consumer.dispatch import DispatchTable
+from consumer.durations import format_duration
+from consumer.errors import ConsumerError, SettingsError
+from consumer.events import UnknownEvent
+from consumer.migrations import schema_state
+from consumer.ops.logs import configure_logging
+from consumer.settings import Settings, SourceSettings
+from consumer.settings_loading import Loaded
+from consumer.sources.base import Finding
+
+__all__ = ["command"]
+
+_ANSWER_WITHIN: Final = 30.0
+_SQLITE: Final = ("sqlite+aiosqlite:///", "sqlite:///")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    part: str
+    finding: Finding
+
+    @property
+    def result(self) -> str:
+        if self.finding.ok:
+            return "ok"
+        return "warning" if self.finding.warning else "FAILED"
+
+
+@click.command(name="check", epilog="Example: consumer check --source labs && consumer run --source labs")
+@click.option("--source", help="Only this source; default all that are configured.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
+@handlers_options
+def command(
+    *, source: str | None, as_json: bool, config: Path | None, handlers: str | None, app_dir: str | None
+) -> None:
+    """Say whether the worker could run: handlers, secrets, database, dead letters, queues, permissions, timers.
+
+    Every part is looked at, whatever the others said. No message is received and no table changed; a dead-letter
+    folder and an embedded queue are made when they are not there. Exit code 1 if the worker could not run.
+    """
+    loaded = load(config, {"handlers": handlers, "app_dir": app_dir})
+    settings = loaded.settings
+    configure_logging(level="error", form=settings.log.format)
+    with clear_errors():
+        only = None if source is None else settings.source(source).name
+    found = run_async(lambda: _check(loaded, only), uvloop=settings.uvloop)
+    if as_json:
+        lines = [
+            {"part": row.part, "name": row.finding.name, "result": row.result.lower(), "detail": row.finding.detail}
+            for row in found
+        ]
+        click.echo(json.dumps(lines, indent=2))
+    else:
+        print_table(
+            ("part", "check", "result", "detail"),
+            [(row.part, row.finding.name, row.result, row.finding.detail) for row in found],
+        )
+    failures = sum(row.result == "FAILED" for row in found)
+    if failures:
+        raise Failed(f"the worker could not run: {failures} of {len(found)} checks failed")
+
+
+async def _check(loaded: Loaded, only: str | None) -> list[_Row]:
+    """Every finding, part by part; what takes time is done at once."""
+    settings = loaded.settings
+    parts: list[tuple[str, Coroutine[Any, Any, list[Finding]]]] = [
+        ("settings", _settings(loaded, only)),
+        ("handlers", _handlers(settings)),
+        ("database", _database(settings)),
+        ("dead letters", _dead_letters(settings)),
+        ("health", _health(settings)),
+    ]
+    names = [] if not settings.sources else source_names(settings, only)
+    parts += [(f"source {name}", _source(settings.source(name))) for name in names]
+    found = await asyncio.gather(*(_in_time(part) for _, part in parts))
+    return [_Row(name, one) for (name, _), findings in zip(parts, found, strict=True) for one in findings]
+
+
+async def _in_time(part: Coroutine[Any, Any, list[Finding]]) -> list[Finding]:
+    try:
+        async with asyncio.timeout(_ANSWER_WITHIN):
+            return await part
+    except TimeoutError:
+        return [Finding("answer", ok=False, detail=f"none within {format_duration(_ANSWER_WITHIN)}")]
+    except ConsumerError as error:
+        return [Finding("check", ok=False, detail=str(error))]
+    except Exception as error:  # noqa: BLE001 - whatever a part raises, the others are still to be told of
+        return [Finding("check", ok=False, detail=f"failed on {type(error).__name__}")]
+
+
+async def _settings(loaded: Loaded, only: str | None) -> list[Finding]:
+    settings = loaded.settings
+    try:
+        names = source_names(settings, only)
+    except SettingsError as error:
+        return [Finding("sources", ok=False, detail=str(error))]
+    drain = format_duration(settings.drain_timeout)
+    kept = settings.inbox.retention
+    memory = "forever" if kept is None else format_duration(kept)
+    return [
+        Finding("sources", ok=True, detail=", ".join(names)),
+        Finding("timers", ok=True, detail=f"they fit: drain {drain}, inbox retention {memory}"),
+    ]
+
+
+async def _handlers(settings: Settings) -> list[Finding]:
+    try:
+        table = load_table(settings.handlers, settings.app_dir)
+    except SettingsError as error:
+        return [Finding("import", ok=False, detail=str(error))]
+    found = [Finding("import", ok=True, detail=settings.handlers)]
+    try:
+        build_reader(settings, table)
+    except SettingsError as error:
+        return [*found, Finding("event types", ok=False, detail=str(error))]
+    return [*found, _routes(table, settings)]
+
+
+def _routes(table: DispatchTable, settings: Settings) -> Finding:
+    found = rows(table, settings)
+    if not any(row.handlers for row in found):
+        return Finding("routes", ok=False, warning=True, detail="no event has a handler: use @table.on(LabResultEvent)")
+    without = [row.event.__name__ for row in found if row.otherwise == "unhandled"]
+    if without:
+        detail = f"{', '.join(without)}: no handler, so such events become dead letters; add one, or table.ignore them"
+        return Finding("routes", ok=False, warning=True, detail=detail)
+    count = sum(row.event is not UnknownEvent for row in found)
+    return Finding("routes", ok=True, detail=f"{count} event classes, each handled or ignored; see consumer routes")
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    url = settings.database.url.get_secret_value()
+    missing = _missing_file(url)
+    if missing is not None:
+        return [missing]
+    database = Database(url)
+    try:
+        await database.open()
+        state = await schema_state(database)
+    finally:
+        await database.close()
+    found = [Finding("connection", ok=True, detail=f"{database.dialect} answers")]
+    automatic = settings.database.auto_migrate
+    if state.pending and (automatic or (automatic is None and database.dialect == "sqlite")):
+        return [*found, Finding("tables", ok=True, detail="`consumer run` will bring them up to this release")]
+    return [*found, Finding("tables", ok=state.problem is None, detail=state.problem or f"at version {state.current}")]
+
+
+def _missing_file(url: str) -> Finding | None:
+    """A finding for a SQLite file that is not there yet: looking at it would make it."""
+    prefix = next((one for one in _SQLITE if url.startswith(one)), None)
+    if prefix is None:
+        return None
+    path = Path(url.removeprefix(prefix)).absolute()
+    if path.exists() or not path.parent.is_dir():
+        return None
+    return Finding("connection", ok=True, detail=f"`consumer run` will make {path.name}")
+
+
+async def _dead_letters(settings: Settings) -> list[Finding]:
+    letters = settings.dead_letters
+    found = [await _store(settings)]
+    if letters.recipients and found[0].ok:
+        found.append(Finding("recipients", ok=True, detail=f"sealed for {len(letters.recipients)}"))
+    if letters.identity_file is not None:
+        try:
+            unsealer(letters.identity_file)
+        except SettingsError as error:
+            found.append(Finding("identity", ok=False, warning=True, detail=f"{error}; replay needs it"))
+    return found
+
+
+async def _store(settings: Settings) -> Finding:
+    try:
+        store = build_store(settings)
+    except SettingsError as error:
+        return Finding("recipients", ok=False, detail=str(error))
+    try:
+        await store.probe()
+    except ConsumerError as error:
+        return Finding("store", ok=False, detail=str(error))
+    finally:
+        await store.close()
+    return Finding("store", ok=True, detail=f"{settings.dead_letters.path} can be written")
+
+
+async def _health(settings: Settings) -> list[Finding]:
+    health = settings.health
+    if not health.enabled:
+        return [Finding("server", ok=True, detail="off")]
+    where = f"{health.host} port {health.port}"
+    try:
+        await asyncio.to_thread(lambda: socket.create_server((health.host, health.port)).close())
+    except OSError as error:
+        detail = f"{where}: {error.strerror or 'no such address'}; unless that is a running worker, set health.port"
+        return [Finding("server", ok=False, warning=True, detail=detail)]
+    return [Finding("server", ok=True, detail=f"{where} is free")]
+
+
+async def _source(source: SourceSettings) -> list[Finding]:
+    found = [_secrets(source), _timers(source)]
+    return [*found, *await _in_time(_queue(source))]
+
+
+def _secrets(source: SourceSettings) -> Finding:
+    try:
+        build_signature(source)
+    except SettingsError as error:
+        return Finding("secrets", ok=False, detail=str(error))
+    return Finding("secrets", ok=True, detail=f"{len(source.signature.secrets)} set")
+
+
+def _timers(source: SourceSettings) -> Finding:
+    times: Sequence[tuple[str, float]] = (
+        ("visibility", source.visibility_timeout),
+        ("heartbeat", source.visibility_timeout / 2),
+        ("poll wait", source.poll_wait),
+        ("handler", source.handler_timeout),
+    )
+    shown = ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in times)
+    return Finding("timers", ok=True, detail=shown)
+
+
+async def _queue(settings: SourceSettings) -> list[Finding]:
+    source = build_source(settings)
+    try:
+        await source.open()
+        return await source.check()
+    except ConsumerError as error:
+        return [Finding("queue", ok=False, detail=str(error))]
+    finally:
+        await source.close()

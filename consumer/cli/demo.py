@@ -1,0 +1,186 @@
+"""`consumer demo`: everything at once, embedded, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from consumer.cli.common import WrongSettings, run_async
+from consumer.demo import DemoResult, run_demo
+from consumer.demo_traffic import FEWEST
+from consumer.ops.logs import configure_logging
+
+__all__ = ["command"]
+
+_MEANINGS = {
+    "unsigned": "no signature at all; never read as an event",
+    "bad_signature": "signed by a stranger, or changed on its way",
+    "stale": "authentic, but signed long ago, or in the future",
+    "unreadable": "no envelope could be read from it",
+    "invalid_event": "authentic, but a field is missing or wrong",
+    "unknown_event": "a type nobody has a handler for yet",
+    "unhandled": "a known type without a handler",
+    "rejected": "a handler said that it can never be handled",
+    "attempts_exhausted": "a handler failed every time (on purpose here)",
+    "conflicting_duplicate": "the id of an earlier event, another body",
+}
+_SHOWN_VALUES = 8
+_PLAIN_STEPS = 4
+
+
+@click.command(name="demo", epilog="Example: consumer demo --keep try-out && cd try-out && consumer dead-letters list")
+@click.option("--events", default=300, show_default=True, type=click.IntRange(FEWEST, 1_000_000), help="Honest events.")
+@click.option("--seed", default=1, show_default=True, help="The same seed makes the same events.")
+@click.option(
+    "--keep",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep everything in this folder, which must be empty or new; else it goes with the demo.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(*, events: int, seed: int, keep: Path | None, as_json: bool) -> None:
+    """Sign sample events, consume them with the shipped handlers and show what became of them.
+
+    Needs no queue, no database server, no network and no settings. All data are invented.
+    """
+    configure_logging(level="critical")
+    with _folder(keep) as folder, _progress() as progress:
+        result = run_async(lambda: run_demo(folder, events=events, seed=seed, progress=progress))
+    if as_json:
+        click.echo(json.dumps(_as_dict(result, keep)))
+    else:
+        _show(Console(highlight=False), result, keep)
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="consumer-demo-") as name:
+            yield Path(name)
+        return
+    if keep.exists() and any(keep.iterdir()):
+        raise WrongSettings(f"--keep: {keep} is not empty, and the demo overwrites nothing")
+    yield keep
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A bar on a terminal; a few plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _plain_progress()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("consuming", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield show
+
+
+def _plain_progress() -> Any:
+    said = -1
+
+    def show(done: int, total: int) -> None:
+        nonlocal said
+        step = done * _PLAIN_STEPS // total
+        if step > said:
+            said = step
+            click.echo(f"{done} of {total} messages settled", err=True)
+
+    return show
+
+
+def _as_dict(result: DemoResult, keep: Path | None) -> dict[str, Any]:
+    return {**asdict(result), "seconds": round(result.seconds, 3), "folder": str(keep) if keep else None}
+
+
+def _show(console: Console, result: DemoResult, keep: Path | None) -> None:
+    console.print(
+        f"\n[bold]{result.messages} messages in {result.seconds:.1f} s[/]: each one verified, "
+        "and handled once or put aside. None is lost."
+    )
+    for title, table in _tables(result):
+        console.print(f"\n[bold]{title}[/]")
+        console.print(table)
+    console.print(f"\nDead letters: {keep / 'dead-letters' if keep else 'gone with the demo; --keep DIR keeps them'}")
+    console.print("\n[bold]Next[/]")
+    for line in _next(keep):
+        console.print(f"  {line}", soft_wrap=True)
+
+
+def _tables(result: DemoResult) -> Iterator[tuple[str, Table]]:
+    yield "Took effect", _handled(result)
+    yield "Put aside, with its reason", _put_aside(result)
+    yield "What the handlers keep, in the worker's database", _store(result)
+    if result.member is not None:
+        yield f"The latest lab values of {result.member} (invented)", _values(result)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 0, 0, 2))
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("events", "rows", "value") else "left")
+    return table
+
+
+def _handled(result: DemoResult) -> Table:
+    table = _table("events", "type")
+    for name, count in result.handled.items():
+        table.add_row(str(count), name)
+    table.add_row(str(result.duplicates), "[dim]duplicates: had taken effect before, nothing done[/]")
+    table.add_row(str(result.retried), "[dim]failed attempts that were tried again[/]")
+    return table
+
+
+def _put_aside(result: DemoResult) -> Table:
+    table = _table("events", "reason", "what it means")
+    for reason, count in result.dead_letters.items():
+        table.add_row(str(count), reason, f"[dim]{_MEANINGS.get(reason, '')}[/]")
+    return table
+
+
+def _store(result: DemoResult) -> Table:
+    table = _table("rows", "table")
+    for name, count in result.store.items():
+        table.add_row(str(count), name)
+    return table
+
+
+def _values(result: DemoResult) -> Table:
+    table = _table("parameter", "value", "unit", "status")
+    for value in result.values[:_SHOWN_VALUES]:
+        colour = "green" if value.status == "In Range" else "yellow"
+        table.add_row(value.parameter, f"{value.value:g}", value.unit, f"[{colour}]{value.status}[/]")
+    if len(result.values) > _SHOWN_VALUES:
+        table.add_row(f"[dim]and {len(result.values) - _SHOWN_VALUES} more[/]", "", "", "")
+    return table
+
+
+def _next(keep: Path | None) -> list[str]:
+    if keep is None:
+        return [
+            "consumer demo --keep try-out     [dim]the same, and look around in it afterwards[/]",
+            "consumer init my-project         [dim]a project of your own: handlers, settings, a test, a Dockerfile[/]",
+            "consumer run --help              [dim]the worker itself[/]",
+        ]
+    return [
+        f"cd {shlex.quote(str(keep))}",
+        "consumer dead-letters list                      [dim]what was put aside[/]",
+        "consumer replay --reason attempts_exhausted     [dim]the bug is not in this folder's handlers: try again[/]",
+        "consumer publish events samples/lab-result.json && consumer run --until-idle",
+        "consumer init ../my-project                     [dim]a project of your own[/]",
+    ]

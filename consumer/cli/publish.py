@@ -1,0 +1,160 @@
+"""`consumer publish`: sign bodies and send them to a configured source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Final
+
+import click
+
+from consumer.app import build_signature, build_source
+from consumer.cli.common import Failed, config_option, load, run_async
+from consumer.cli.console import clear_errors, progress
+from consumer.durations import parse_duration
+from consumer.envelope import object_content
+from consumer.errors import ConsumerError, Unreadable
+from consumer.ops.logs import configure_logging
+from consumer.settings import SourceSettings
+from consumer.sources.base import Outgoing
+
+__all__ = ["command"]
+
+_BATCH: Final = 100
+_BATCH_BYTES: Final = 8 * 1024 * 1024
+_STDIN: Final = Path("-")
+_WHITE: Final = b" \t\r\n"
+
+
+def _delay(_: click.Context, __: click.Parameter, value: str) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(name="publish", epilog="Example: echo '{\"event_id\": ...}' | consumer publish labs -")
+@click.argument("source")
+@click.argument(
+    "files",
+    metavar="FILE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+)
+@click.option("--as-object", is_flag=True, help="Put the body into the envelope as an object, not as a text.")
+@click.option(
+    "--raw", is_flag=True, help="Send what the files hold as it is, such as captured envelopes; sign nothing."
+)
+@click.option("--ordering-key", metavar="KEY", help="Send all of them in this lane (the group of an SQS FIFO queue).")
+@click.option("--delay", default="0", callback=_delay, metavar="DURATION", help="How long nobody may receive them.")
+@config_option
+def command(
+    *,
+    source: str,
+    files: Sequence[Path],
+    as_object: bool,
+    raw: bool,
+    ordering_key: str | None,
+    delay: float,
+    config: Path | None,
+) -> None:
+    """Sign event bodies with the first secret of SOURCE and send them to its queue: for development and tests.
+
+    A FILE holds one JSON object, a .jsonl file one in each line; `-` is standard input, either way. With --raw a file
+    (a line) is a whole message, which the worker refuses unless its signature is good.
+    """
+    settings = load(config).settings
+    configure_logging(level=settings.log.level, form=settings.log.format)
+    with clear_errors():
+        chosen = settings.source(source)
+        sign = None if raw else build_signature(chosen).sign
+    total = None
+    if _STDIN not in files:
+        # What is wrong in a file shows before anything is sent.
+        total = sum(1 for _ in _bodies(files, check=not raw))
+
+    def outgoing() -> Iterator[Outgoing]:
+        for body in _bodies(files, check=sign is not None):
+            message = body if sign is None else sign(body, as_object=as_object)
+            yield Outgoing(message, ordering_key=ordering_key, delay=delay)
+
+    sent = run_async(lambda: _send(chosen, outgoing(), total))
+    click.echo(f"{sent} {'message' if sent == 1 else 'messages'} sent to {chosen.name}")
+
+
+async def _send(settings: SourceSettings, messages: Iterable[Outgoing], total: int | None) -> int:
+    source = build_source(settings)
+    sent = 0
+    try:
+        await source.open()
+        with progress("sent", total) as advance:
+            for batch in _batches(messages):
+                await source.send(batch)
+                sent += len(batch)
+                advance(len(batch))
+    except (ConsumerError, click.ClickException) as error:
+        if not sent:
+            raise
+        text = error.message if isinstance(error, click.ClickException) else str(error)
+        raise Failed(f"{text} ({sent} messages were sent before)") from None
+    finally:
+        await source.close()
+    return sent
+
+
+def _batches(messages: Iterable[Outgoing]) -> Iterator[list[Outgoing]]:
+    batch: list[Outgoing] = []
+    size = 0
+    for message in messages:
+        batch.append(message)
+        size += len(message.body)
+        if len(batch) == _BATCH or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _bodies(files: Sequence[Path], *, check: bool) -> Iterator[bytes]:
+    """Every body of every file, without the white space around it. Raises `click.ClickException`, naming the place."""
+    for path in files:
+        name = "standard input" if path == _STDIN else str(path)
+        try:
+            with click.open_file(str(path), "rb") as file:
+                for line_no, body in _of_file(path, file, whole=not check):
+                    if check:
+                        _check(body, f"{name}:{line_no}" if line_no else name)
+                    yield body
+        except OSError as error:
+            raise Failed(f"{name}: {error.strerror}") from None
+
+
+def _of_file(path: Path, file: IO[bytes], *, whole: bool) -> Iterator[tuple[int, bytes]]:
+    """The bodies of a file with their lines, or all of it as line 0: with `whole`, white space around it included."""
+    first = list(islice(file, 1)) if path == _STDIN else []
+    by_line = path.suffix == ".jsonl" or any(map(_is_object, first))
+    if not by_line:
+        data = b"".join([*first, *file])
+        yield 0, data if whole else data.strip(_WHITE)
+        return
+    for number, line in enumerate(chain(first, file), 1):
+        body = line.strip(_WHITE)
+        if body:
+            yield number, body
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        object_content(line)
+    except Unreadable:
+        return False
+    return True
+
+
+def _check(body: bytes, where: str) -> None:
+    try:
+        object_content(body)
+    except Unreadable as error:
+        raise Failed(f"{where}: not the body of an event: {error}") from None

@@ -1,0 +1,192 @@
+"""A worker in a box: the production path from a message's bytes to its outcome, without a queue."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from consumer.app import build_reader, build_route, opened_database
+from consumer.context import Platforms
+from consumer.database import Database
+from consumer.dead_letters.record import DeadLetter
+from consumer.dead_letters.writing import record_of
+from consumer.deliveries import Held, Item
+from consumer.dispatch import DispatchTable
+from consumer.errors import ConsumerError
+from consumer.events import Event
+from consumer.guard import Guard
+from consumer.inbox import Inbox
+from consumer.opening import Route, open_message
+from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Outcome, WillRetry
+from consumer.pipeline import Pipeline
+from consumer.running import Runner
+from consumer.settings_loading import load_settings
+from consumer.signatures import ThriveSignature
+from consumer.sources.base import Message
+
+__all__ = ["TestConsumer"]
+
+_SOURCE = "test"
+_SECRET = "a secret for tests"  # noqa: S105 - it protects nothing
+
+
+@dataclass(slots=True)
+class _Open:
+    """What exists between enter and exit."""
+
+    database: Database
+    inbox: Inbox
+    pipeline: Pipeline
+    route: Route
+    signature: ThriveSignature
+    stack: AsyncExitStack
+
+
+class _NoMeter:
+    def handler_ran(self, name: str, seconds: float) -> None:
+        """Measure nothing."""
+
+
+class TestConsumer:
+    """Takes events the way a worker does, and tells what became of each.
+
+        async with TestConsumer(table) as consumer:
+            outcome = await consumer.send(sample(LabResultEvent, user_id="u1"))
+            assert outcome == Handled()
+
+    Everything but the queue is real: the signature is made and verified, the body is read, the inbox is asked, the
+    handlers run in a transaction of a private SQLite database. Each `send` is one delivery; after `WillRetry`, send the
+    same event again to see its next attempt.
+
+    `settings` are settings by their dotted names, such as `{"max_attempts": 3}`, or `{"database.url": "postgresql://..."}`
+    for another, empty database. Neither environment nor files are read. `thrive` and `sahha` stand in for the REST
+    clients. Entering raises `SettingsError` for a setting that is wrong.
+    """
+
+    __test__ = False
+    """Keeps pytest from taking the class for tests."""
+
+    def __init__(
+        self,
+        table: DispatchTable,
+        *,
+        secret: str = _SECRET,
+        settings: Mapping[str, Any] | None = None,
+        thrive: Any = None,
+        sahha: Any = None,
+    ) -> None:
+        self.dead_letters: list[DeadLetter] = []
+        """What was put aside, in order."""
+        self._table = table
+        self._settings = {"thrive.signature.secrets": [secret], **(settings or {})}
+        self._platforms = Platforms(thrive=thrive, sahha=sahha)
+        self._open: _Open | None = None
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="consumer-test-")))
+            self._open = await self._opened(folder, stack)
+            self._open.stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        opened, self._open = self._opened_parts, None
+        await opened.stack.__aexit__(kind, error, traceback)
+
+    @property
+    def database(self) -> Database:
+        """The database: `async with consumer.database.engine.connect() as connection`."""
+        return self._opened_parts.database
+
+    def session(self) -> AsyncSession:
+        """A session of your own, to prepare rows and to look at what handlers wrote; committing is up to you.
+
+        Close it before the next `send`: SQLite has one transaction at a time.
+        """
+        return AsyncSession(self.database.engine, expire_on_commit=False)
+
+    async def send(self, event: Event, *, signed_at: datetime | str | None = None) -> Outcome:
+        """Sign an event as its platform does, deliver it and return what became of it.
+
+        `signed_at` is now unless given. The event takes the way over its JSON: a class of your own comes back as
+        itself only if the table says something about it.
+        """
+        body = event.model_dump_json(by_alias=True)
+        return await self.send_raw(self._opened_parts.signature.sign(body, signed_at=signed_at))
+
+    async def send_raw(self, raw: bytes, headers: Mapping[str, str] | None = None) -> Outcome:
+        """Deliver a message's bytes as they are.
+
+        A message of several envelopes has the outcome that its queue would see: a retry before a dead letter before
+        anything else.
+        """
+        now = datetime.now(UTC)
+        message = Message(
+            body=raw, message_id=str(uuid.uuid4()), receipt=None, accepted_at=now, headers=dict(headers or {})
+        )
+        # A guard of its own for each delivery: a test may well send nothing but forged messages.
+        route = replace(self._opened_parts.route, guard=Guard())
+        items = open_message(Held(message, received_at=time.monotonic()), route)
+        outcomes = [await self._outcome(item, now) for item in items]
+        return min(outcomes, key=_weight)
+
+    async def _outcome(self, item: Item, now: datetime) -> Outcome:
+        parts = self._opened_parts
+        verdict = item.verdict or await parts.pipeline.outcome(item)
+        if isinstance(verdict, DeadLettered):
+            self.dead_letters.append(record_of(item, verdict, first_received_at=now, now=datetime.now(UTC)))
+            if item.key:
+                await parts.inbox.forget_attempts([item.key])
+        elif isinstance(verdict, GivenBack):
+            return WillRetry(verdict.retry_after or 0.0)
+        if isinstance(verdict, Handled | Duplicate | WillRetry | DeadLettered):
+            return verdict
+        raise ConsumerError("the delivery was lost: there is no lease here that could be")
+
+    @property
+    def _opened_parts(self) -> _Open:
+        if self._open is None:
+            raise ConsumerError("use it as `async with TestConsumer(table) as consumer`")
+        return self._open
+
+    async def _opened(self, folder: Path, stack: AsyncExitStack) -> _Open:
+        settings = load_settings(env={}, cwd=folder, overrides={**_defaults(folder), **self._settings}).settings
+        table = self._table
+        route = build_route(settings.source(_SOURCE), settings, table, build_reader(settings, table))
+        database = await stack.enter_async_context(opened_database(settings, table))
+        states = {lifespan: await stack.enter_async_context(lifespan()) for lifespan in table.lifespans()}
+        inbox = Inbox(database)
+        pipeline = Pipeline(
+            database=database,
+            inbox=inbox,
+            runner=Runner(states=states, platforms=self._platforms, meter=_NoMeter()),
+            retry_base=settings.retry.base,
+            retry_cap=settings.retry.cap,
+        )
+        return _Open(database, inbox, pipeline, route, route.signature, stack)
+
+
+def _defaults(folder: Path) -> dict[str, Any]:
+    return {
+        f"sources.{_SOURCE}.kind": "local",
+        f"sources.{_SOURCE}.path": str(folder / "queue"),
+        "database.url": f"sqlite:///{folder / 'consumer.db'}",
+        "database.auto_migrate": True,
+    }
+
+
+def _weight(outcome: Outcome) -> int:
+    order: Sequence[type[Any]] = (WillRetry, DeadLettered, Handled, Duplicate)
+    return order.index(type(outcome))
