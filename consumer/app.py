@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import MetaData
 
 from consumer.context import Platforms
 from consumer.database import Database
@@ -19,9 +20,10 @@ from consumer.dead_letters.file_store import FileStore
 from consumer.dead_letters.sealing import sealer
 from consumer.dead_letters.writing import DeadLetterWriter
 from consumer.dispatch import DispatchTable, Lifespan
-from consumer.errors import DatabaseError, SettingsError
+from consumer.errors import ConsumerError, DatabaseError, DatabaseUnavailable, SettingsError
 from consumer.events import ThriveEvent
 from consumer.events.reading import ThriveReader
+from consumer.failures import describe
 from consumer.guard import Guard
 from consumer.inbox import Inbox
 from consumer.intake import Intake
@@ -44,6 +46,7 @@ __all__ = [
     "build_signature",
     "build_source",
     "build_store",
+    "enter_lifespans",
     "load_table",
     "opened_database",
     "source_names",
@@ -191,24 +194,42 @@ async def opened_database(settings: Settings, table: DispatchTable | None = None
     Raises `SettingsError` when the tables are not there and must not be made, `DatabaseUnavailable`.
     """
     database = Database(settings.database.url.get_secret_value())
-    metadata = table.metadata if table is not None else ()
     try:
-        await database.open()
-        automatic = settings.database.auto_migrate
-        if automatic or (automatic is None and database.dialect == "sqlite"):
-            await migrate(database)
-            await create_tables(database, metadata)
-        state = await schema_state(database)
-        if state.problem is not None or state.pending:
-            raise SettingsError(state.problem or "the database's tables are not up to date: run `consumer migrate`")
-        missing = await missing_tables(database, metadata)
-        if missing:
-            raise SettingsError(
-                f"the database has no table {missing[0]}, which the handlers use: run `consumer migrate`"
-            )
+        try:
+            await _prepare(database, settings.database.auto_migrate, table.metadata if table is not None else ())
+        except DatabaseError as error:
+            raise DatabaseUnavailable(f"the database ({database.dialect}) cannot be used: {error}") from None
         yield database
     finally:
         await database.close()
+
+
+async def _prepare(database: Database, automatic: bool | None, metadata: Sequence[MetaData]) -> None:
+    await database.open()
+    if automatic or (automatic is None and database.dialect == "sqlite"):
+        await migrate(database)
+        await create_tables(database, metadata)
+    state = await schema_state(database)
+    if state.problem is not None or state.pending:
+        raise SettingsError(state.problem or "the database's tables are not up to date: run `consumer migrate`")
+    missing = await missing_tables(database, metadata)
+    if missing:
+        raise SettingsError(f"the database has no table {missing[0]}, which the handlers use: run `consumer migrate`")
+
+
+async def enter_lifespans(stack: AsyncExitStack, table: DispatchTable) -> dict[Lifespan, Any]:
+    """Enter the table's lifespans, to be left with the stack; what each yielded. Raises `SettingsError`."""
+    states: dict[Lifespan, Any] = {}
+    for lifespan in table.lifespans():
+        try:
+            states[lifespan] = await stack.enter_async_context(lifespan())
+        except ConsumerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's code: any failure of it is one clear line
+            what = describe(error)
+            place = f" at {what['at'][-1]}" if what["at"] else ""
+            raise SettingsError(f"CONSUMER_HANDLERS: the lifespan raised {what['type']}{place}") from None
+    return states
 
 
 @dataclass(slots=True)
@@ -248,9 +269,7 @@ class App:
             await store.probe()
             database = await stack.enter_async_context(opened_database(settings, table))
             inbox = Inbox(database)
-            states: dict[Lifespan, Any] = {
-                lifespan: await stack.enter_async_context(lifespan()) for lifespan in table.lifespans()
-            }
+            states = await enter_lifespans(stack, table)
             runner = Runner(states=states, platforms=Platforms(), meter=metrics)
             pipeline = Pipeline(
                 database=database,

@@ -6,7 +6,9 @@ __all__ = ["Pace"]
 
 _FAST = 0.010
 _PROOF = 3
-_PENALTY = 64
+_AFTER_SLOW = 8
+_AFTER_FAILURE = 64
+"""A slow run is often a hiccup of the machine, and costs a group little; a failure costs it everything."""
 
 
 class Pace:
@@ -29,10 +31,10 @@ class Pace:
     def ran(self, seconds: float) -> None:
         """A run succeeded in this time."""
         if seconds > _FAST:
-            self._owed = _PENALTY
+            self._owed = max(self._owed, _AFTER_SLOW)
         elif self._owed:
             self._owed -= 1
 
     def failed(self) -> None:
         """A run failed, timed out or was cancelled."""
-        self._owed = _PENALTY
+        self._owed = _AFTER_FAILURE

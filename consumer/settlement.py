@@ -13,6 +13,7 @@ import structlog
 
 from consumer.batching import Batcher
 from consumer.errors import SourceError
+from consumer.failures import describe
 from consumer.retry import backoff
 from consumer.sources.base import Message, SettleFailure, Source
 
@@ -129,6 +130,7 @@ class Settlement:
         """Renew leases at half the visibility timeout, in batches, until cancelled."""
         leases = self._leases
         if leases is None:
+            await asyncio.Event().wait()  # nothing to renew, for ever: a loop of the worker that ends means a fault
             return
         while True:
             while not leases:  # what was held may have been settled before this task had its turn
@@ -197,8 +199,8 @@ class Settlement:
                 try:
                     async with self._slots:
                         failures = await call([held.message for held in batch])
-                except SourceError as error:
-                    again, detail = batch, str(error)
+                except Exception as error:  # noqa: BLE001 - an adapter that breaks its contract loses no delivery
+                    again, detail = batch, self._trouble(error)
                 else:
                     if not failures:
                         break
@@ -212,6 +214,13 @@ class Settlement:
                     await asyncio.sleep(backoff(tries, base=_RETRY_BASE, cap=_RETRY_CAP))
         finally:
             self._answered(batch)
+
+    def _trouble(self, error: Exception) -> str:
+        """What to say of a call that failed; only the words of `SourceError` are known to hold no message."""
+        if isinstance(error, SourceError):
+            return str(error)
+        _log.error("source_failed", source=self._source.name, **describe(error))
+        return type(error).__name__
 
     def _sort(self, batch: list[Held], failures: list[SettleFailure]) -> tuple[list[Held], str]:
         by_message = {id(held.message): held for held in batch}
@@ -263,9 +272,9 @@ class Settlement:
             gone = {id(failure.message) for failure in failures if failure.kind != "again"}
             unknown = any(failure.kind == "again" for failure in failures)
             lost = [held for held in batch if id(held.message) in gone]
-        except SourceError as error:
+        except Exception as error:  # noqa: BLE001 - as above, and it must not end the worker either
             unknown = True
-            _log.warning("renewal_failed", source=self._source.name, detail=str(error))
+            _log.warning("renewal_failed", source=self._source.name, detail=self._trouble(error))
         finally:
             for held in batch:
                 held.busy = False

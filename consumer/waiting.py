@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Self
 
 __all__ = ["Waited", "in_line"]
 
@@ -18,7 +19,7 @@ class Waited:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def __enter__(self) -> Waited:
+    def __enter__(self) -> Self:
         self._token = _current.set(self)
         return self
 

@@ -27,7 +27,7 @@ __all__ = ["command"]
 _MEANINGS = {
     "unsigned": "no signature at all; never read as an event",
     "bad_signature": "signed by a stranger, or changed on its way",
-    "stale": "authentic, but signed long ago, or in the future",
+    "stale": "authentic, but signed long ago or ahead",
     "unreadable": "no envelope could be read from it",
     "invalid_event": "authentic, but a field is missing or wrong",
     "unknown_event": "a type nobody has a handler for yet",
@@ -41,7 +41,7 @@ _PLAIN_STEPS = 4
 
 
 @click.command(name="demo", epilog="Example: consumer demo --keep try-out && cd try-out && consumer dead-letters list")
-@click.option("--events", default=300, show_default=True, type=click.IntRange(FEWEST, 1_000_000), help="Honest events.")
+@click.option("--events", default=300, show_default=True, type=click.IntRange(FEWEST, 100_000), help="Honest events.")
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same events.")
 @click.option(
     "--keep",

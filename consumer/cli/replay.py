@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import structlog
 
-from consumer.app import build_reader, build_route, load_table, opened_database
+from consumer.app import build_reader, build_route, enter_lifespans, load_table, opened_database
 from consumer.cli.common import Failed, config_option, handlers_options, load, run_async
 from consumer.cli.console import clear_errors, print_table, progress
 from consumer.context import Platforms
@@ -30,8 +30,6 @@ from consumer.dead_letters.record import SealedDeadLetter
 from consumer.dead_letters.replaying import FATES, READY, Opener, Replay, select
 from consumer.dead_letters.sealing import unsealer
 from consumer.dispatch import DispatchTable
-from consumer.errors import ConsumerError, SettingsError
-from consumer.failures import describe
 from consumer.inbox import Inbox
 from consumer.opening import Route
 from consumer.ops.logs import configure_logging
@@ -213,7 +211,7 @@ async def _opened(plan: _Plan, told: Callable[[Entry, str], None]) -> AsyncItera
     async with contextlib.AsyncExitStack() as stack:
         database = await stack.enter_async_context(opened_database(settings))
         inbox = Inbox(database)
-        states = {lifespan: await _entered(stack, lifespan()) for lifespan in plan.table.lifespans()}
+        states = await enter_lifespans(stack, plan.table)
         runner = Runner(states=states, platforms=Platforms(), meter=_NoMeter())
         parking = [name for name in settings.sources if settings.source(name).lane_on_dead_letter == "park"]
         yield Replay(
@@ -222,17 +220,6 @@ async def _opened(plan: _Plan, told: Callable[[Entry, str], None]) -> AsyncItera
             lanes={name: ParkedLanes(inbox, name) for name in parking},
             told=told,
         )
-
-
-async def _entered(stack: contextlib.AsyncExitStack, lifespan: contextlib.AbstractAsyncContextManager[Any]) -> Any:
-    try:
-        return await stack.enter_async_context(lifespan)
-    except ConsumerError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the user's code: any failure of it is one clear line
-        what = describe(error)
-        place = f" at {what['at'][-1]}" if what["at"] else ""
-        raise SettingsError(f"CONSUMER_HANDLERS: the lifespan raised {what['type']}{place}") from None
 
 
 class _NoMeter:

@@ -41,7 +41,7 @@ class Problem:
     path: Path
     line_no: int
     text: str
-    half: bool = False
+    half: bool = field(default=False, compare=False)
     """It is the end of a line that was never finished, so its message was never acknowledged: nothing is lost."""
 
     def __str__(self) -> str:

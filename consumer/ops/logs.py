@@ -12,6 +12,8 @@ import structlog
 
 __all__ = ["configure_logging", "report_stray"]
 
+_NOISY = ("botocore", "aiobotocore", "aioboto3", "aiosqlite", "sqlalchemy", "consumer.database", "aiohttp", "asyncio")
+"""Whose debug lines hold whole messages, or only say what a connection pool does."""
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
@@ -50,7 +52,16 @@ def configure_logging(*, level: str = "info", form: Literal["auto", "json", "con
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(threshold)
-    for noisy in ("botocore", "aiobotocore", "aioboto3", "aiosqlite", "sqlalchemy", "aiohttp.access", "asyncio"):
+    for noisy in (
+        "botocore",
+        "aiobotocore",
+        "aioboto3",
+        "aiosqlite",
+        "sqlalchemy",
+        "consumer.database",
+        "aiohttp.access",
+        "asyncio",
+    ):
         # Their debug lines hold whole messages.
         logging.getLogger(noisy).setLevel(max(threshold, logging.WARNING))
 

@@ -70,7 +70,7 @@ class SourceConformance:
         "\U0001f600".encode(),
         b" leading, trailing and inner  white space\t",
         b"line\nfeeds\r\nand\rreturns\n",
-        b'quotes " \' \\ \\u00e9 & < > %00 +',
+        b"quotes \" ' \\ \\u00e9 & < > %00 +",
         b"{}",
     )
     """Bodies that must pass byte for byte; all of Unicode that SQS takes, unless a server cannot."""
@@ -299,7 +299,9 @@ class SourceConformance:
     @pytest.mark.asyncio
     async def test_order_within_a_lane(self, source: Source) -> None:
         """Messages of one ordering key come in order, also after a release; without lanes the key is None."""
-        await source.send([Outgoing(b"%s%d" % (lane, n), ordering_key=lane.decode()) for n in range(4) for lane in _LANES])
+        await source.send(
+            [Outgoing(b"%s%d" % (lane, n), ordering_key=lane.decode()) for n in range(4) for lane in _LANES]
+        )
         seen: dict[str | None, list[bytes]] = {}
         released: set[str] = set()
         left = 4 * len(_LANES)

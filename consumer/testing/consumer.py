@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from consumer.app import build_reader, build_route, opened_database
+from consumer.app import build_reader, build_route, enter_lifespans, opened_database
 from consumer.context import Platforms
 from consumer.database import Database
 from consumer.dead_letters.record import DeadLetter
@@ -166,7 +166,7 @@ class TestConsumer:
         table = self._table
         route = build_route(settings.source(_SOURCE), settings, table, build_reader(settings, table))
         database = await stack.enter_async_context(opened_database(settings, table))
-        states = {lifespan: await stack.enter_async_context(lifespan()) for lifespan in table.lifespans()}
+        states = await enter_lifespans(stack, table)
         inbox = Inbox(database)
         pipeline = Pipeline(
             database=database,

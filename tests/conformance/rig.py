@@ -95,6 +95,8 @@ class Rig:
     source: Mapping[str, str]
     changes: dict[str, str] = field(default_factory=dict)
     """Settings of every worker of the test, by the names of the environment without `CONSUMER_`."""
+    without: set[str] = field(default_factory=set)
+    """Settings to leave out, by the same names."""
 
     @property
     def database(self) -> Path:
@@ -119,7 +121,7 @@ class Rig:
             **self.changes,
             **changes,
         }
-        return {f"CONSUMER_{name}": value for name, value in values.items()}
+        return {f"CONSUMER_{name}": value for name, value in values.items() if name not in self.without}
 
     def load(self, **changes: str) -> Loaded:
         """The settings."""
@@ -181,4 +183,9 @@ class Rig:
         if not self.database.exists():
             return []
         with contextlib.closing(sqlite3.connect(self.database, timeout=10)) as connection:
-            return connection.execute(sql).fetchall()
+            try:
+                return connection.execute(sql).fetchall()
+            except sqlite3.OperationalError as error:
+                if "no such table" in str(error):  # the worker has not made it yet
+                    return []
+                raise

@@ -8,14 +8,14 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from consumer import Context, Unavailable
-from consumer import pipeline as pipeline_module
+from consumer import database as database_module
 from consumer import recovery as recovery_module
+from consumer.database import Database
 from consumer.errors import DatabaseUnavailable
 from consumer.events import ProgramEvent
 from consumer.inbox import Inbox
@@ -37,7 +37,8 @@ def _nobody_was_blamed(rig: Rig) -> None:
 
 async def test_a_locked_database(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else holds SQLite's write lock for longer than we wait: paused, then all is handled, no attempt."""
-    monkeypatch.setattr(pipeline_module, "_CONFLICTS", 2)
+    monkeypatch.setattr(database_module, "_POOL_TIMEOUT", 2.0)
+    monkeypatch.setitem(Database.__init__.__kwdefaults__, "busy_timeout", 0.5)
     table = effects_table()
     table.on(ProgramEvent)(effect)
     await rig.publish(signed(program(f"e{n}")) for n in range(20))

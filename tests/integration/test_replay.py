@@ -8,7 +8,7 @@ import json
 import os
 import pty
 import signal
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyrage
@@ -145,12 +145,13 @@ def test_older_than_the_inbox_remembers(project: Project) -> None:
         letter(2, message=sign(body(2), ago=91 * DAY), reason="stale"),  # an old one, captured and sent again
         letter(3, ago=61 * DAY),  # dead_letters.max_age
         letter(4, ago=59 * DAY),
+        letter(5, accepted_at=datetime.now(UTC) - 91 * DAY),
     )
     code, answer = project.replay("--accept-stale")
-    assert (code, answer["fates"]) == (1, {"handled": 1, "too_old": 3})
+    assert (code, answer["fates"]) == (1, {"handled": 1, "too_old": 4})
     assert project.effects() == ["e4"]
     longer = {"CONSUMER_INBOX__RETENTION": "forever", "CONSUMER_DEAD_LETTERS__MAX_AGE": "off"}
-    assert project.replay("--accept-stale", env=longer)[1]["fates"] == {"handled": 3}
+    assert project.replay("--accept-stale", env=longer)[1]["fates"] == {"handled": 4}
 
 
 def test_what_took_effect_meanwhile_is_a_duplicate(project: Project, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the type checker must know of the dispatch table. This file is checked by mypy; running it is beside the point."""
+"""What the type checker must know of the dispatch table: mypy checks this file, nothing runs it."""
 
 from __future__ import annotations
 

@@ -114,7 +114,10 @@ def test_only_reliably_fast_handlers_share_transactions() -> None:
     pace.ran(0.001)
     assert pace.groupable
     pace.ran(1.0)
-    assert not pace.groupable
+    for _ in range(8):
+        assert not pace.groupable
+        pace.ran(0.001)
+    assert pace.groupable
 
 
 @pytest.mark.parametrize(("attempt", "ceiling"), [(1, 2.0), (2, 4.0), (5, 32.0), (9, 60.0), (10_000, 60.0)])

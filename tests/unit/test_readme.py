@@ -1,0 +1,41 @@
+"""The README says what is true of the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from consumer.cli import main
+from consumer.outcomes import REASONS
+from consumer.settings_names import markdown_table
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_table_of_settings_is_the_programs_own() -> None:
+    """Made by `consumer settings --markdown`; a setting that changes must change there too."""
+    between = README.split("<!-- settings: made by `consumer settings --markdown` -->")[1]
+    assert between.split("<!-- end of settings -->")[0].strip() == markdown_table().strip()
+
+
+def test_every_command_is_named() -> None:
+    """And each answers --help with an example."""
+    for name in main.list_commands(None):
+        assert re.search(rf"`(consumer )?{name}\b", README), name
+        result = CliRunner().invoke(main, [name, "--help"])
+        assert result.exit_code == 0, name
+        assert "Example" in result.output, name
+
+
+def test_every_dead_letter_reason_is_explained() -> None:
+    """In the table of reasons."""
+    for reason in REASONS:
+        assert f"`{reason}`" in README, reason
+
+
+def test_the_two_commands_are_there() -> None:
+    """What a newcomer types first."""
+    assert "make demo" in README
+    assert "make test" in README
