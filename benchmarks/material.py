@@ -11,7 +11,7 @@ from consumer import DispatchTable
 from consumer.events import LabResultEvent, ProgramEvent
 from consumer.events.reading import ThriveReader
 from consumer.guard import Guard
-from consumer.opening import Route
+from consumer.route import Route
 from consumer.signatures import ThriveSignature
 from consumer.testing.samples import sample_body
 

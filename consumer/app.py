@@ -28,9 +28,9 @@ from consumer.guard import Guard
 from consumer.inbox import Inbox
 from consumer.intake import Intake
 from consumer.migrations import create_tables, migrate, missing_tables, schema_state
-from consumer.opening import Route
 from consumer.ops.metrics import Metrics
 from consumer.pipeline import Pipeline
+from consumer.route import Route
 from consumer.running import Runner
 from consumer.secret_files import read_secret_file, watch_secret_files
 from consumer.settings import Settings, SourceSettings, ThriveSignatureSettings

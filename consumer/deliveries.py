@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from consumer.dispatch import Handler
     from consumer.events import Event
-    from consumer.opening import Route
     from consumer.outcomes import Verdict
+    from consumer.route import Route
     from consumer.sources.base import Message
 
 __all__ = ["Done", "Held", "Item"]

@@ -18,11 +18,12 @@ from consumer.errors import DatabaseError, DeadLetterError
 from consumer.expiry import time_left
 from consumer.failures import describe
 from consumer.lanes import Lanes
-from consumer.opening import Route, open_message
+from consumer.opening import open_message
 from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Lost, Verdict, WillRetry
 from consumer.parking import PARKED_DELAY, ParkedLanes
 from consumer.permits import Permits
 from consumer.receiving import Receiver
+from consumer.route import Route
 from consumer.settlement import Settlement
 from consumer.sources.base import Message, Source
 

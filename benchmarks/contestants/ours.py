@@ -28,11 +28,11 @@ from consumer.deliveries import Held, Item
 from consumer.events import LabResultEvent
 from consumer.inbox import Inbox, InboxRow, Seen
 from consumer.intake import Intake
-from consumer.opening import Route
 from consumer.ops.logs import configure_logging
 from consumer.ops.metrics import Metrics
 from consumer.outcomes import Handled
 from consumer.pipeline import Pipeline
+from consumer.route import Route
 from consumer.running import Runner
 from consumer.settings_loading import load_settings
 from consumer.sources.sqs import SqsSource

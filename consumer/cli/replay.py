@@ -31,11 +31,11 @@ from consumer.dead_letters.replaying import FATES, READY, Opener, Replay, select
 from consumer.dead_letters.sealing import unsealer
 from consumer.dispatch import DispatchTable
 from consumer.inbox import Inbox
-from consumer.opening import Route
 from consumer.ops.logs import configure_logging
 from consumer.outcomes import REASONS
 from consumer.parking import ParkedLanes
 from consumer.pipeline import Pipeline
+from consumer.route import Route
 from consumer.running import Runner
 from consumer.settings import Settings
 

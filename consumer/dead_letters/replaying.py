@@ -28,10 +28,11 @@ from consumer.dead_letters.record import DeadLetter, SealedDeadLetter, open_seal
 from consumer.deliveries import Held, Item
 from consumer.errors import DatabaseError, DeadLetterError
 from consumer.failures import describe
-from consumer.opening import Route, open_message
+from consumer.opening import open_message
 from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Verdict
 from consumer.parking import ParkedLanes
 from consumer.pipeline import Pipeline
+from consumer.route import Route
 from consumer.sources.base import Message
 
 __all__ = ["FATES", "NO_SOURCE", "READY", "SEALED", "STALE", "TOO_OLD", "Line", "Opener", "Replay", "select"]

@@ -26,9 +26,10 @@ from consumer.errors import ConsumerError
 from consumer.events import Event
 from consumer.guard import Guard
 from consumer.inbox import Inbox
-from consumer.opening import Route, open_message
+from consumer.opening import open_message
 from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Outcome, WillRetry
 from consumer.pipeline import Pipeline
+from consumer.route import Route
 from consumer.running import Runner
 from consumer.settings_loading import load_settings
 from consumer.signatures import ThriveSignature

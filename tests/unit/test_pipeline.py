@@ -23,10 +23,11 @@ from consumer.events import DailyDeviceEvent, LabResultEvent, NudgeEvent
 from consumer.events.reading import ThriveReader
 from consumer.guard import Guard
 from consumer.inbox import Inbox
-from consumer.opening import Route, open_message
+from consumer.opening import open_message
 from consumer.ops.metrics import Metrics
 from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Lost, Verdict, WillRetry
 from consumer.pipeline import Pipeline
+from consumer.route import Route
 from consumer.running import Runner
 from consumer.sources.base import Message
 
