@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import aioboto3
 from aiobotocore.config import AioConfig
 
+from consumer.collector import settle_collector
+
 __all__: list[str] = []
 
 
@@ -30,6 +32,7 @@ async def _main(url: str, pollers: int) -> None:
     config = AioConfig(user_agent="bare", parameter_validation=False, max_pool_connections=2 * pollers + 4)
     endpoint = f"{parts.scheme}://{parts.netloc}"
     async with aioboto3.Session().client("sqs", endpoint_url=endpoint, config=config) as client:
+        settle_collector()
         await asyncio.gather(*(_poll(client, url) for _ in range(pollers)))
 
 

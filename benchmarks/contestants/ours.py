@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from benchmarks.material import SECRET, new_route
 from consumer import Context, DispatchTable, intake
 from consumer.app import App
+from consumer.collector import settle_collector
 from consumer.context import Platforms
 from consumer.dead_letters.file_store import FileStore
 from consumer.dead_letters.writing import DeadLetterWriter
@@ -162,6 +163,7 @@ async def _main(what: str, queue_url: str, pollers: int) -> None:
         opened = _with_inbox(env, table) if what == "inbox" else _without_inbox(env, table, folder)
         async with opened as worker:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+            settle_collector()
             await worker.run()
 
 

@@ -14,6 +14,7 @@ import structlog
 
 from consumer.app import App
 from consumer.cli.common import config_option, handlers_options, load, run_async
+from consumer.collector import settle_collector
 from consumer.durations import parse_duration
 from consumer.ops.logs import configure_logging
 from consumer.ops.server import serve_health
@@ -79,6 +80,7 @@ def command(
                     )
                 )
                 _log.info("health_server", host=settings.health.host, port=port)
+            settle_collector()
             with _signals(app.worker):
                 names = [intake.source.name for intake in app.worker.intakes]
                 _log.info("started", sources=names, database=app.database.dialect)

@@ -146,8 +146,11 @@ class Rig:
             await source.close()
 
     @contextlib.asynccontextmanager
-    async def worker(self, table: DispatchTable, **changes: str) -> AsyncIterator[App]:
-        """A worker that runs while the context lasts; it must end cleanly, and leave no failure unseen."""
+    async def worker(self, table: DispatchTable, *, leaves: int = 0, **changes: str) -> AsyncIterator[App]:
+        """A worker that runs while the context lasts; it must end cleanly, and leave no failure unseen.
+
+        It must leave no more than `leaves` deliveries to their leases.
+        """
         with nothing_stray():
             async with App.opened(self.load(**changes), table=table) as app:
                 running = asyncio.create_task(app.worker.run())
@@ -157,6 +160,8 @@ class Rig:
                     app.worker.stop()
                     async with asyncio.timeout(60):
                         await running
+                    assert [len(intake.held) for intake in app.worker.intakes if intake.held] == [leaves][: bool(leaves)]
+                    assert leaves or all(intake.permits.idle for intake in app.worker.intakes)
 
     async def consume(self, table: DispatchTable, **changes: str) -> App:
         """Run a worker until the queue is empty."""

@@ -204,7 +204,7 @@ async def test_a_handler_that_will_not_be_cancelled(rig: Rig, monkeypatch: pytes
     await rig.publish(signed(program(f"e{n}")) for n in range(3))
     started = time.monotonic()
     try:
-        async with rig.worker(table, DRAIN_TIMEOUT="0.5s", SOURCES__LABS__POLL_WAIT="0.2") as app:
+        async with rig.worker(table, leaves=1, DRAIN_TIMEOUT="0.5s", SOURCES__LABS__POLL_WAIT="0.2") as app:
             await eventually(lambda: len(app.worker.intakes[0].held) == 3)
         assert time.monotonic() - started < 5
         assert (await rig.depth()).visible == 2

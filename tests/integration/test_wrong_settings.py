@@ -64,7 +64,7 @@ CASES = {
         {"THRIVE__SIGNATURE__SECRETS_FILE": "/nonexistent/secret"},
         without={"THRIVE__SIGNATURE__SECRETS"},
     ),
-    "timers that contradict": Case(2, "visibility_timeout", {"SOURCES__LABS__VISIBILITY_TIMEOUT": "1s"}),
+    "timers that contradict": Case(2, "VISIBILITY_TIMEOUT", {"SOURCES__LABS__VISIBILITY_TIMEOUT": "1s"}),
     "a database that is not there": Case(
         1, "database", {"DATABASE__URL": "postgresql://postgres@127.0.0.1:{free}/none"}
     ),
