@@ -92,6 +92,8 @@ class Database:
 
     async def ping(self) -> None:
         """Raise `DatabaseUnavailable` unless the database answers within seconds."""
+        if self._sqlite is not None:
+            self._sqlite.require_file()
         await self.read("SELECT 1" if self._sqlite is None else "SELECT 1 FROM sqlite_master LIMIT 1")
 
     async def read(self, sql: str, parameters: Sequence[Any] = ()) -> Sequence[Any]:
@@ -147,7 +149,27 @@ class _Sqlite:
         self._reader: InlineConnection | None = None
         url = URL.create("sqlite+aiosqlite", database=str(path))
         self.engine = _engine(url, {"async_creator_fn": self._connect}, size=1, pool_recycle=-1)
-        event.listen(self.engine.sync_engine, "begin", _begin)
+        self._identity: tuple[int, int] | None = None
+        event.listen(self.engine.sync_engine, "begin", self._begin)
+
+    def _begin(self, connection: Connection) -> None:
+        """Take the write lock when a transaction begins: one that reads first cannot always get it later."""
+        self.require_file()
+        driver: Any = connection.connection.dbapi_connection
+        with own_trouble(), in_line():
+            driver.run_async(InlineConnection.begin)
+
+    def require_file(self) -> None:
+        """Raise `DatabaseUnavailable` unless the path leads to the file that is open.
+
+        SQLite goes on writing into a file that was removed or replaced, where nobody will ever look.
+        """
+        try:
+            found = self._path.stat()
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            raise DatabaseUnavailable("the SQLite file was removed or replaced: put it back, or restart")
 
     @property
     def reader(self) -> InlineConnection:
@@ -163,6 +185,8 @@ class _Sqlite:
             with suppress(FileExistsError):
                 os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             self._reader = await self._connect()
+            found = self._path.stat()
+            self._identity = (found.st_dev, found.st_ino)
 
     async def close(self) -> None:
         reader, self._reader = self._reader, None
@@ -180,13 +204,6 @@ class _Pool(AsyncAdaptedQueuePool):
     def _do_get(self) -> ConnectionPoolEntry:
         with in_line():
             return super()._do_get()
-
-
-def _begin(connection: Connection) -> None:
-    """Take the write lock when a transaction begins: one that reads first cannot always get it later."""
-    driver: Any = connection.connection.dbapi_connection
-    with own_trouble(), in_line():
-        driver.run_async(InlineConnection.begin)
 
 
 def _engine(url: str | URL, arguments: dict[str, Any], *, size: int, **options: Any) -> AsyncEngine:

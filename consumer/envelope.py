@@ -49,6 +49,8 @@ _LONG: Final = 512
 _SHORT: Final = 128
 """A value with so many characters left behind it may be worth the fast reader, if it does not end within so few."""
 _LONG_STARTS: Final = ("{", '"{')
+_MEMBERS: Final = range(10_000)
+"""An object read member by member may have so many: each costs a microsecond, and a forger could bring 200,000."""
 _MILLISECONDS_FROM: Final = 1e11
 """A number of seconds this large is the year 5138; read as milliseconds it is 1973."""
 
@@ -133,7 +135,7 @@ def _walk(text: str, at: int, opening: Opening, last: int) -> Members:  # noqa: 
         at = _after_blank(text, at)
         if text[at] == "}":
             return Members(text, values, spans, names, at + 1)
-    while True:
+    for _ in _MEMBERS:
         if text[at] != '"':
             raise ValueError
         name, at = _scan(text, at)
@@ -166,6 +168,7 @@ def _walk(text: str, at: int, opening: Opening, last: int) -> Members:  # noqa: 
         at += 1
         if text[at] != '"':
             at = _after_blank(text, at)
+    raise ValueError
 
 
 def _long(text: str, at: int, last: int) -> tuple[Any, int]:
@@ -191,8 +194,9 @@ def _after_blank(text: str, at: int) -> int:
 def read_members(source: bytes | str, opening: Opening = _NOTHING) -> Members:
     """Read one strict JSON object: UTF-8 without a byte order mark, white space around it and nothing else.
 
-    NaN, Infinity, control characters in strings and integers too long for Python are refused; a number too large for a
-    float reads as infinity, as `json.loads` has it. Of a repeated name the last value is kept, and the name noted.
+    NaN, Infinity, control characters in strings, integers too long for Python and objects of more than 10,000 members
+    (where they are read member by member) are refused; a number too large for a float reads as infinity, as
+    `json.loads` has it. Of a repeated name the last value is kept, and the name noted.
 
     Raises `Unreadable`.
     """

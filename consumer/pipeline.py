@@ -66,6 +66,7 @@ class Pipeline:
         self._wake = asyncio.Event()
         self._in_hand: dict[bytes, deque[Item]] = {}
         self._alone: set[asyncio.Task[None]] = set()
+        self._suspects = asyncio.Lock()
         self._successes = 0
         self._troubles: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
 
@@ -274,16 +275,24 @@ class Pipeline:
         verdict = self._known(item, seen)
         if verdict is not None:
             return verdict
-        suspect = item.held.message.receive_count > item.route.max_receives and item.attempt == 1
-        if suspect and await self._inbox.record_start(item.key) >= _CRASHES:
+        if item.held.message.receive_count > item.route.max_receives and item.attempt == 1:
+            # One at a time, or each would be blamed for the crash that another one causes.
+            async with self._suspects:
+                return await self._attempt_suspect(item, seen, defer=defer)
+        return await self._run_alone(item, seen, defer=defer)
+
+    async def _attempt_suspect(self, item: Item, seen: Seen | None, *, defer: bool) -> Verdict | None:
+        """Run what may have crashed the worker, its start recorded first."""
+        if item.held.lost or item.held.message.lease_until <= time.monotonic():
+            return Lost()
+        if await self._inbox.record_start(item.key) >= _CRASHES:
             return DeadLettered("crashed", "the worker ended every time while it handled this event")
         try:
             verdict = await self._run_alone(item, seen, defer=defer)
         except BaseException:
-            if suspect:
-                await asyncio.shield(self._inbox.clear_starts([item.key]))
+            await asyncio.shield(self._inbox.clear_starts([item.key]))
             raise
-        if suspect and isinstance(verdict, GivenBack | None):
+        if isinstance(verdict, GivenBack | None):
             await self._inbox.clear_starts([item.key])
         return verdict
 

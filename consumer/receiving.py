@@ -100,6 +100,8 @@ class Receiver:
 
         The receive outlives a cancellation of the caller, and gives back what it then brings.
         """
+        if self._stopping:
+            return []
         count, cost = self._permits.reserve(min(count, self._batch))
         if not count:
             return []

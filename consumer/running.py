@@ -75,7 +75,9 @@ class Runner:
         for handler in item.handlers:
             try:
                 await self._run(item, handler, unit)
-            except SystemExit as error:
+            except (Exception, asyncio.CancelledError):
+                raise
+            except BaseException as error:  # noqa: BLE001 - what ends a program must not end the others' worker
                 raise HandlerFailed(handler.name, error) from None
 
     async def _run_timed(self, item: Item, handler: Handler, unit: UnitOfWork) -> None:
@@ -85,15 +87,15 @@ class Runner:
         try:
             async with asyncio.timeout(limit):
                 await self._run(item, handler, unit)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises has a meaning
-            handler.pace.failed()
-            raise HandlerFailed(handler.name, error) from None
         except asyncio.CancelledError as error:
             handler.pace.failed()
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             # Nobody cancelled this run: the handler let a cancellation of something it awaited escape.
+            raise HandlerFailed(handler.name, error) from None
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that event's failure, no more
+            handler.pace.failed()
             raise HandlerFailed(handler.name, error) from None
         finally:
             self._deadlines.pop(token, None)

@@ -58,6 +58,8 @@ class Worker:
         self._extra = extra
         self._stop = asyncio.Event()
         self._failed: str | None = None
+        self.stuck = False
+        """After `run`: a handler still goes on although it was cancelled."""
 
     def stop(self) -> None:
         """Stop receiving, finish what is in hand, give the rest back. May be called more than once."""
@@ -120,6 +122,9 @@ class Worker:
                 intake.give_back_all()
         pipeline.cancel()
         await _wait(asyncio.gather(pipeline, return_exceptions=True), deadline + _HANDLER_GRACE)
+        self.stuck = not pipeline.done()
+        if self.stuck:
+            _log.error("handler_ignores_cancellation")
         await _wait(finished, max(deadline, time.monotonic() + 1.0))
         left = sum(len(intake.held) for intake in self.intakes)
         if left:

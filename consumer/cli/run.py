@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import click
 import structlog
@@ -85,6 +87,11 @@ def command(
                 names = [intake.source.name for intake in app.worker.intakes]
                 _log.info("started", sources=names, database=app.database.dialect)
                 await app.worker.run(idle_after=idle_after if until_idle else None)
+            stuck = app.worker.stuck
+        if stuck:
+            # The event loop would wait for that handler before it closed, perhaps for ever.
+            sys.stderr.flush()
+            os._exit(1)
 
     run_async(main, uvloop=settings.uvloop)
 
@@ -94,17 +101,23 @@ def _signals(worker: Worker) -> Iterator[None]:
     """First SIGTERM or SIGINT: stop cleanly. Second: exit at once with 128 + its number."""
     loop = asyncio.get_running_loop()
     chosen = (signal.SIGTERM, signal.SIGINT)
+    first = True
 
-    def received(number: int) -> None:
-        if worker.stopping:
+    def received(number: int, _: FrameType | None) -> None:
+        # Not by the loop, which a handler that blocks it would keep from ever hearing of the second signal.
+        nonlocal first
+        if not first:
             os._exit(128 + number)
+        first = False
+        loop.call_soon_threadsafe(stop, number)
+
+    def stop(number: int) -> None:
         _log.info("signal", name=signal.Signals(number).name)
         worker.stop()
 
-    for number in chosen:
-        loop.add_signal_handler(number, received, number)
+    before = [signal.signal(number, received) for number in chosen]
     try:
         yield
     finally:
-        for number in chosen:
-            loop.remove_signal_handler(number)
+        for number, handler in zip(chosen, before, strict=True):
+            signal.signal(number, handler)

@@ -227,3 +227,22 @@ async def test_odd_but_authentic_ids(rig: Rig) -> None:
     await rig.consume(table, MAX_ATTEMPTS="2")
     assert (await rig.depth()).total == 0
     assert sum(rig.reasons().values()) + len(rig.effects()) == len(messages)
+
+
+async def test_the_database_file_taken_away(rig: Rig) -> None:
+    """With the SQLite file moved away nothing is acknowledged for an effect that nobody could find any more."""
+    table = effects_table()
+    table.on(ProgramEvent)(effect)
+    async with rig.worker(table) as app:
+        await rig.publish([signed(program("before"))])
+        await eventually(lambda: rig.effects()["before"])
+        away = rig.folder / "away"
+        away.mkdir()
+        for file in rig.folder.glob("consumer.db*"):
+            file.rename(away / file.name)
+        await rig.publish([signed(program("after"))])
+        await eventually(lambda: not app.worker.intakes[0].breaker.closed)
+        for file in away.glob("consumer.db*"):
+            file.rename(rig.folder / file.name)
+        await eventually(lambda: rig.effects()["after"], within=30)
+    _nobody_was_blamed(rig)
