@@ -106,7 +106,9 @@ class _Fauxqs:
         )
 
     def filled(self, bodies: Sequence[str]) -> str:
-        url = str(self._client.create_queue(QueueName=f"bench-{next(_numbers)}")["QueueUrl"])
+        made = self._client.create_queue(QueueName=f"bench-{next(_numbers)}")["QueueUrl"]
+        # The host it names there is one that nobody resolves.
+        url = f"{self.endpoint}{urlsplit(made).path}"
         for start in range(0, len(bodies), _BATCH):
             batch = bodies[start : start + _BATCH]
             entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(batch)]

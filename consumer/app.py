@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -48,6 +49,7 @@ __all__ = [
     "build_store",
     "enter_lifespans",
     "load_table",
+    "make_importable",
     "opened_database",
     "source_names",
 ]
@@ -55,6 +57,14 @@ __all__ = [
 _log = structlog.get_logger("worker")
 
 _PRUNE_EVERY = 3600.0
+_SOURCE_METHODS = [name for name, part in vars(Source).items() if inspect.isfunction(part) and name[0] != "_"]
+
+
+def make_importable(app_dir: Path) -> None:
+    """Let the handlers, and classes that settings name, be imported from a folder."""
+    folder = str(app_dir.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def load_table(handlers: str, app_dir: Path) -> DispatchTable:
@@ -64,9 +74,7 @@ def load_table(handlers: str, app_dir: Path) -> DispatchTable:
     """
     module_name, _, attribute = handlers.partition(":")
     attribute = attribute or "table"
-    folder = str(app_dir.resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    make_importable(app_dir)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -90,12 +98,18 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
+def _place(error: BaseException) -> str:
+    """What was raised and where, without its text."""
+    what = describe(error)
+    return f"{what['type']} at {what['at'][-1]}" if what["at"] else str(what["type"])
+
+
 def source_names(settings: Settings, only: str | None = None) -> list[str]:
     """The sources to run: all that are configured, or the one asked for. Raises `SettingsError` for none."""
     if only is not None:
         return [settings.source(only).name]
     if not settings.sources:
-        raise SettingsError("no source is configured: set CONSUMER_SOURCES__<NAME>__KIND, or run `consumer demo`")
+        raise SettingsError("no source is configured: set CONSUMER_SOURCES__<NAME>__KIND, or run `consumer init`")
     return list(settings.sources)
 
 
@@ -121,7 +135,15 @@ def _custom_source(settings: SourceSettings) -> Source:
         made = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError):
         raise SettingsError(f"{where}: there is no {settings.kind}") from None
-    source: Source = made(settings)
+    try:
+        source: Source = made(settings)
+    except ConsumerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the user's code: any failure of it is one clear line
+        raise SettingsError(f"{where}: {settings.kind} raised {_place(error)}") from None
+    missing = [method for method in _SOURCE_METHODS if not callable(getattr(source, method, None))]
+    if missing:
+        raise SettingsError(f"{where}: {settings.kind} is not a source: it has no {', '.join(missing)}")
     return source
 
 
@@ -226,9 +248,7 @@ async def enter_lifespans(stack: AsyncExitStack, table: DispatchTable) -> dict[L
         except ConsumerError:
             raise
         except Exception as error:  # noqa: BLE001 - the user's code: any failure of it is one clear line
-            what = describe(error)
-            place = f" at {what['at'][-1]}" if what["at"] else ""
-            raise SettingsError(f"CONSUMER_HANDLERS: the lifespan raised {what['type']}{place}") from None
+            raise SettingsError(f"CONSUMER_HANDLERS: the lifespan raised {_place(error)}") from None
     return states
 
 
@@ -338,16 +358,19 @@ async def _watch_secrets(loaded: Loaded, reload: Callable[[], Loaded], intakes: 
     """Read secrets again when their files change; what cannot be read or used changes nothing."""
     stop = asyncio.Event()
     watched = {key: path for key, path in loaded.secret_files.items() if key.endswith("signature.secrets")}
+    in_use = {name: loaded.settings.source(name).signature for name in intakes}
 
     def changed(path: Path) -> None:
         read_secret_file(path)
         fresh = reload().settings
-        for name, intake in intakes.items():
-            signature = build_signature(fresh.source(name))
-            intake.route.signature = signature
-            intake.secrets_changed()
-        _log.info("secrets_reloaded", file=path.name, sources=sorted(intakes))
+        new = {name: fresh.source(name) for name in intakes if fresh.source(name).signature != in_use[name]}
+        for name, chosen in new.items():
+            intakes[name].route.signature = build_signature(chosen)
+            intakes[name].secrets_changed()
+            in_use[name] = chosen.signature
+        if new:
+            _log.info("secrets_reloaded", file=path.name, sources=sorted(new))
 
-    await watch_secret_files(list(watched.values()), stop=stop, on_change=changed)
+    await watch_secret_files(list(watched.values()), stop=stop, on_change=changed, tell_first=True)
     # Nothing to watch: live as long as the worker does all the same.
     await stop.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ class Held:
         "received_at",
         "rest",
         "settling",
+        "several",
         "size",
         "tasks",
         "unhandled",
@@ -52,10 +54,12 @@ class Held:
         """Whether it takes room from others; not so for what is given back as soon as it came."""
         self.open_items = 0
         """Envelopes without an outcome yet."""
+        self.several = False
+        """Whether it opened to more than one envelope."""
         self.rest: deque[Item] = deque()
         """Envelopes of a delivery in order that may not run before the one in front has an outcome."""
         self.marked: list[bytes] = []
-        """Keys of its envelopes that were dead-lettered while others of it must still be handled."""
+        """Keys of its envelopes that are noted as dead-lettered, to be forgotten once the delivery is done."""
         self.delay: float | None = None
         """Seconds until the delivery should come back, when one of its envelopes must be tried again."""
         self.gave_back = False
@@ -74,6 +78,11 @@ class Held:
         self.tasks: set[asyncio.Task[Any]] = set()
         """Handlers running for it alone, to be cancelled when the lease is lost."""
 
+    @property
+    def lapsed(self) -> bool:
+        """Whether somebody else may have it by now: then no handler may start for it."""
+        return self.lost or self.message.lease_until <= time.monotonic()
+
 
 class Item:
     """One envelope of a delivery: what it opened to, and what is known of it so far."""
@@ -89,6 +98,7 @@ class Item:
         "held",
         "index",
         "key",
+        "proven",
         "ran",
         "raw",
         "route",
@@ -103,6 +113,8 @@ class Item:
         self.index = index
         self.raw = raw
         """The envelope's exact bytes."""
+        self.proven = False
+        """Whether one of the secrets signed it."""
         self.event: Event | None = None
         self.event_id: str | None = None
         self.event_type: str | None = None

@@ -57,6 +57,8 @@ class DispatchTable:
     """
 
     def __init__(self, *, lifespan: Lifespan | None = None, metadata: MetaData | None = None) -> None:
+        if inspect.isasyncgenfunction(lifespan):
+            raise TypeError("the lifespan is a generator: put @contextlib.asynccontextmanager on it")
         self._lifespan = lifespan
         self._metadata: tuple[MetaData, ...] = () if metadata is None else (metadata,)
         self._handlers: dict[type[Event], tuple[Handler, ...]] = {}
@@ -186,7 +188,9 @@ class DispatchTable:
 
 def _check_event_type(event_type: Any) -> None:
     if not (inspect.isclass(event_type) and issubclass(event_type, Event)):
-        raise TypeError(f"{event_type!r} is not an event class, such as consumer.events.LabResultEvent")
+        hint = "write @table.on(LabResultEvent)" if inspect.isfunction(event_type) else "such as LabResultEvent"
+        what = getattr(event_type, "__qualname__", repr(event_type))
+        raise TypeError(f"{what} is not an event class: {hint}")
 
 
 def _check_function(function: Any, event_types: tuple[type[Event], ...]) -> str:

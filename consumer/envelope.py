@@ -62,6 +62,11 @@ def _no_constant(_: str) -> NoReturn:
 # One value from a given place on, read in C; an attribute of every decoder that its type stubs leave out.
 _scan: Callable[[str, int], tuple[Any, int]] = getattr(json.JSONDecoder(parse_constant=_no_constant), "scan_once")  # noqa: B009
 _blank: Final = re.compile(r"[ \t\n\r]*").match
+# A member as far as one step of the walk can go: a name without escapes, and if the value is a text without any that
+# another member follows, that value too, with the comma. Possessive, so that no text can make it backtrack.
+_member: Final = re.compile(
+    r'[ \t\n\r]*+"([^"\\\x00-\x1f]*+)"[ \t\n\r]*+:[ \t\n\r]*+(?:"([^"\\\x00-\x1f]*+)"[ \t\n\r]*+,)?'
+).match
 _number: Final = re.compile(r"-?[0-9]{1,17}(?:\.[0-9]{1,17})?(?:[eE]\+?[0-9]{1,2})?").fullmatch
 
 # StopIteration and IndexError are how the scanner and the walk below meet the end of the text; MemoryError and
@@ -136,16 +141,17 @@ def _walk(text: str, at: int, opening: Opening, last: int) -> Members:  # noqa: 
         if text[at] == "}":
             return Members(text, values, spans, names, at + 1)
     for _ in _MEMBERS:
-        if text[at] != '"':
-            raise ValueError
-        name, at = _scan(text, at)
-        if text[at] != ":":
-            at = _after_blank(text, at)
-            if text[at] != ":":
-                raise ValueError
-        at += 1
-        if text[at] in _WHITE:
-            at = _after_blank(text, at)
+        member = _member(text, at)
+        if member is None:
+            name, at = _odd_name(text, at)
+            names.append(name)
+        else:
+            name, plain = member.groups()
+            at = member.end()
+            names.append(name)
+            if plain is not None:
+                values[name] = plain
+                continue
         start = at
         if name in opening and text[at] == "{":
             value: Any = _walk(text, at, opening[name], at)
@@ -156,7 +162,6 @@ def _walk(text: str, at: int, opening: Opening, last: int) -> Members:  # noqa: 
         else:
             value, at = _scan(text, at)
         values[name] = value
-        names.append(name)
         if type(value) is not str:
             spans[name] = (start, at)
         if text[at] in _WHITE:
@@ -166,9 +171,19 @@ def _walk(text: str, at: int, opening: Opening, last: int) -> Members:  # noqa: 
         if text[at] != ",":
             raise ValueError
         at += 1
-        if text[at] != '"':
-            at = _after_blank(text, at)
     raise ValueError
+
+
+def _odd_name(text: str, at: int) -> tuple[str, int]:
+    """A member's name that has escapes in it, and where the value behind it begins."""
+    at = _after_blank(text, at)
+    if text[at] != '"':
+        raise ValueError
+    name, at = _scan(text, at)
+    at = _after_blank(text, at)
+    if text[at] != ":":
+        raise ValueError
+    return name, _after_blank(text, at + 1)
 
 
 def _long(text: str, at: int, last: int) -> tuple[Any, int]:

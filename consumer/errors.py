@@ -61,6 +61,8 @@ class VerificationError(ConsumerError):
     """A message that must not reach a handler; `reason` is the dead-letter reason."""
 
     reason = "unreadable"
+    proven = False
+    """Whether one of the secrets signed the message all the same."""
 
 
 class Unsigned(VerificationError):
@@ -79,12 +81,17 @@ class Stale(VerificationError):
     """The message is authentic, but was signed too long before, or after, the queue accepted it."""
 
     reason = "stale"
+    proven = True
 
 
 class Unreadable(VerificationError):
     """No envelope can be read from the message, or more than one way to read it exists."""
 
     reason = "unreadable"
+
+    def __init__(self, text: str, *, proven: bool = False) -> None:
+        super().__init__(text)
+        self.proven = proven
 
 
 class InvalidEvent(ConsumerError):

@@ -40,6 +40,10 @@ def write_all(handle: int, data: bytes) -> None:
 
 
 def private_file(path: Path, *, exclusive: bool = False) -> BinaryIO:
-    """Open an empty file for writing, mode 0600: a new one, or unless `exclusive` an emptied one. Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if exclusive else os.O_TRUNC)
-    return os.fdopen(os.open(path, flags, 0o600), "wb")
+    """Open a new file for writing, mode 0600; unless `exclusive` one that is there is removed first. Raises OSError.
+
+    Never is anything written through a link, nor into a file that somebody else may have made and can read.
+    """
+    if not exclusive:
+        path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_EXCL, 0o600), "wb")

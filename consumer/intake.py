@@ -37,7 +37,8 @@ __all__ = ["Intake"]
 _log = structlog.get_logger("worker")
 
 _OFFLOAD_BYTES = 256 * 1024
-_UNPROVEN = ("unsigned", "bad_signature")
+_ARRAY = b"[ \t\r\n"
+"""What a message begins with that may be an array of envelopes."""
 _SUSPECT_DELAY = 30.0
 _QUIET = ("stopped", "withdrawn")
 """Reasons to give a delivery back that say nothing about trouble."""
@@ -81,6 +82,8 @@ class Intake:
         """Set while the breaker is not closed."""
         self.retention: timedelta | None = None
         """How long the queue keeps a message, as the last one received told."""
+        self.tripped_by: str | None = None
+        """The message that last met trouble, by its broker's id: the first probe is for another one."""
         self._suspected = False
         self._ended = asyncio.Event()
         metrics.watch(
@@ -121,7 +124,11 @@ class Intake:
         return taken
 
     def _start(self, held: Held) -> None:
-        if held.size > _OFFLOAD_BYTES or (self._parking is not None and held.lane is not None):
+        if (
+            held.size > _OFFLOAD_BYTES
+            or held.message.body[:1] in _ARRAY
+            or (self._parking is not None and held.lane is not None)
+        ):
             self._track(self._start_aside(held))
             return
         try:
@@ -134,15 +141,22 @@ class Intake:
     async def _start_aside(self, held: Held) -> None:
         try:
             if self._parking is not None and held.lane is not None and await self._parking.holds(held.lane):
-                held.delay = PARKED_DELAY
-                self._settle(held)
+                self._stay_parked(held)
                 return
-            # Hashing and parsing a large body takes milliseconds: off the loop, where heartbeats run.
+            # Hashing and parsing a large body, or an array, takes milliseconds: off the loop, where heartbeats run.
             items = await asyncio.to_thread(open_message, held, self.route)
         except Exception as error:  # noqa: BLE001 - as above
             self._not_opened(held, error)
         else:
             self._opened(held, items)
+
+    def _stay_parked(self, held: Held) -> None:
+        left = time_left(held.message, datetime.now(UTC))
+        if left > 0:
+            held.delay = min(PARKED_DELAY, left)
+            self._settle(held)
+        else:
+            self._expire(held)
 
     def _not_opened(self, held: Held, error: Exception) -> None:
         if not isinstance(error, DatabaseError):
@@ -153,7 +167,8 @@ class Intake:
 
     def _opened(self, held: Held, items: list[Item]) -> None:
         held.open_items = len(items)
-        if held.lane is not None and len(items) > 1:
+        held.several = len(items) > 1
+        if held.lane is not None and held.several:
             held.rest = deque(items)
             items = [held.rest.popleft()]
         for item in items:
@@ -177,8 +192,8 @@ class Intake:
 
     def _judge(self, item: Item, verdict: Verdict) -> Verdict:
         """Apply what the source knows: its retention, and whether all of this looks like a wrong secret."""
-        if isinstance(verdict, DeadLettered) and verdict.reason in _UNPROVEN:
-            return self._judge_unproven(verdict)
+        if isinstance(verdict, DeadLettered) and not item.proven:
+            verdict = self._judge_unproven(verdict)
         if isinstance(verdict, WillRetry | GivenBack) and item.held.message.expires_at is not None:
             left = time_left(item.held.message, datetime.now(UTC))
             if left <= 0 and getattr(verdict, "why", None) != "stopped":
@@ -203,7 +218,8 @@ class Intake:
         received = now - timedelta(seconds=time.monotonic() - item.held.received_at)
         try:
             await self._dead_letters.write(record_of(item, verdict, first_received_at=received, now=now))
-            if self._parking is not None and item.held.lane is not None:
+            if self._parking is not None and item.held.lane is not None and item.proven:
+                # What was never an event leaves no gap in its lane, and its sender must not be able to close one.
                 await self._parking.park(item.held.lane)
         except Exception as error:  # noqa: BLE001 - whatever it was, the message is not safe yet
             if not isinstance(error, DeadLetterError | DatabaseError):
@@ -223,12 +239,12 @@ class Intake:
         self._conclude(item, verdict)
 
     async def _tidy(self, item: Item, verdict: DeadLettered) -> None:
-        """Forget the attempts of what is put aside; or note it, while others of its delivery are still open."""
+        """Forget the attempts of what is put aside; or note it, while its delivery may come again for others."""
         try:
-            if item.key and item.held.open_items + len(item.held.marked) > 1:
+            if item.key and item.held.several:
                 await self._inbox.mark_dead_lettered([item.key])
                 item.held.marked.append(item.key)
-            elif item.attempt > 1 or verdict.reason in ("attempts_exhausted", "crashed"):
+            elif item.attempt > 1 or verdict.reason in ("attempts_exhausted", "crashed", "expiring"):
                 await self._inbox.forget_attempts([item.key])
         except DatabaseError:
             _log.warning("attempts_not_forgotten", source=self.source.name, event_id=item.event_id)
@@ -243,12 +259,14 @@ class Intake:
             if verdict.why == "signatures":
                 held.delay = _SUSPECT_DELAY
             elif verdict.why not in _QUIET:
+                self.tripped_by = held.message.message_id
                 self._pause(verdict.why, verdict.retry_after)
         elif isinstance(verdict, Lost):
             held.lost = held.unhandled = True
         held.open_items -= 1
         if held.rest and not (held.gave_back or held.unhandled or held.delay is not None):
-            self._submit(held.rest.popleft())
+            # Not at once: a long row of envelopes, or of followers below, would pile up on the stack.
+            asyncio.get_running_loop().call_soon(self._submit, held.rest.popleft())
             return
         held.open_items -= len(held.rest)
         held.rest.clear()
@@ -296,7 +314,7 @@ class Intake:
         if done:
             follower = self._lanes.advance(lane)
             if follower is not None:
-                self._start(follower)
+                asyncio.get_running_loop().call_soon(self._start, follower)
             return
         self._let_go(self._lanes.block(lane))
 
@@ -368,11 +386,15 @@ class Intake:
             held = Held(message, received_at=time.monotonic())
             self.held[held] = None
             self.settlement.hold(held)
-            items = open_message(held, self.route)
-            held.open_items = len(items)
-            for item in items:
-                self._done(item, item.verdict or DeadLettered("expiring", "its queue was about to delete it"))
+            self._expire(held)
         return kept
+
+    def _expire(self, held: Held) -> None:
+        items = open_message(held, self.route)
+        held.open_items = len(items)
+        held.several = len(items) > 1
+        for item in items:
+            self._done(item, item.verdict or DeadLettered("expiring", "its queue was about to delete it"))
 
     # Ending
 

@@ -35,4 +35,5 @@ class ParkedLanes:
         await self._inbox.forget_attempts([self._key(lane)])
 
     def _key(self, lane: str) -> bytes:
-        return event_key("lane", self._source, lane)
+        # Where an event has its provider: so no event is a lane, whatever its namespace is called.
+        return event_key("", "lane", self._source, lane)

@@ -46,13 +46,15 @@ class Permits:
         """Reserve room for a receive of up to `want` messages: how many, and a token for `exchange`.
 
         (0, 0) while there is less room than a whole batch could get at best: many small receives cost more than a
-        short wait.
+        short wait. Of the bytes half of that is enough, or one small message in hand would keep a whole batch out.
         """
         batch = min(want, self.count, max(1, self.size // self._estimate))
         room = self.count - self._held - self._reserved
         by_size = (self.size - self._held_bytes - self._reserved_bytes) // self._estimate
-        if not self.idle and min(room, by_size) < batch:
-            return 0, 0
+        if not self.idle:
+            if room < batch or by_size * 2 < batch:
+                return 0, 0
+            batch = min(batch, by_size)
         cost = batch * self._estimate
         self._reserved += batch
         self._reserved_bytes += cost

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import structlog
 
 from consumer.errors import DatabaseConflict, DatabaseError, DatabaseUnavailable
 from consumer.failures import describe
-from consumer.inbox import InboxRow, LostRace
+from consumer.inbox import InboxRow, LostRace, Seen
 from consumer.outcomes import (
     DeadLettered,
     Duplicate,
@@ -26,12 +25,12 @@ from consumer.outcomes import (
     WillRetry,
 )
 from consumer.retry import backoff
-from consumer.running import HandlerFailed, Runner
+from consumer.running import HandlerFailed, LeaseLapsed, Runner
 
 if TYPE_CHECKING:
     from consumer.database import Database
     from consumer.deliveries import Done, Item
-    from consumer.inbox import Inbox, Seen, UnitOfWork
+    from consumer.inbox import Inbox, UnitOfWork
 
 __all__ = ["Pipeline"]
 
@@ -67,6 +66,7 @@ class Pipeline:
         self._in_hand: dict[bytes, deque[Item]] = {}
         self._alone: set[asyncio.Task[None]] = set()
         self._suspects = asyncio.Lock()
+        self._ended = False
         self._successes = 0
         self._troubles: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
 
@@ -77,6 +77,9 @@ class Pipeline:
 
         An event whose key is in hand already waits for the first one's outcome.
         """
+        if self._ended:
+            done(item, GivenBack("stopped"))
+            return
         item.done = done
         twins = self._in_hand.get(item.key)
         if twins is not None:
@@ -88,18 +91,19 @@ class Pipeline:
 
     def withdraw(self, source: str) -> list[Item]:
         """Take back, unhandled, everything of a source that has not started; `done` is not called for those."""
-        taken = [item for item in self._ready if item.route.source == source and not item.ran]
-        if taken:
-            gone = set(map(id, taken))
-            self._ready = deque(item for item in self._ready if id(item) not in gone)
-        for item in taken:
-            self._next_of_key(item.key)
-        for twins in self._in_hand.values():
+        taken = []
+        for twins in self._in_hand.values():  # first, or the next of a key would take the place of one taken below
             mine = [item for item in twins if item.route.source == source]
             for item in mine:
                 twins.remove(item)
             taken += mine
-        return taken
+        ready = [item for item in self._ready if item.route.source == source and not item.ran]
+        if ready:
+            gone = set(map(id, ready))
+            self._ready = deque(item for item in self._ready if id(item) not in gone)
+        for item in ready:
+            self._next_of_key(item.key)
+        return taken + ready
 
     async def run(self) -> None:
         """Work on what is submitted until cancelled; then handlers are cancelled and awaited."""
@@ -111,6 +115,7 @@ class Pipeline:
             for task in self._alone:
                 task.cancel()
             await asyncio.gather(*self._alone, return_exceptions=True)
+            self._ended = True
             for item in [*self._ready, *(twin for twins in self._in_hand.values() for twin in twins)]:
                 if item.done is not None:
                     item.done(item, GivenBack("stopped"))
@@ -179,6 +184,8 @@ class Pipeline:
             async with asyncio.timeout(_GROUP_SECONDS):
                 for item in members:
                     if not item.ran:
+                        if item.held.lapsed:
+                            raise LeaseLapsed
                         await self._run_member(item, unit)
             await unit.commit([self._row(item, seen.get(item.key)) for item in members])
 
@@ -224,11 +231,24 @@ class Pipeline:
             self._finish(item, verdict)
 
     def _finish(self, item: Item, verdict: Verdict) -> None:
-        self._settle_counts(item, verdict)
-        self._next_of_key(item.key)
         done, item.done = item.done, None
+        if done is None:
+            return
+        self._settle_counts(item, verdict)
+        twins: Iterable[Item] = ()
+        if isinstance(verdict, WillRetry):
+            # Repeats of it wait as long: run now, they would use up its attempts without a pause.
+            twins, self._in_hand[item.key] = self._in_hand.get(item.key, ()), deque()
+        self._next_of_key(item.key)
+        done(item, verdict)
+        for twin in twins:
+            self._finish_twin(twin, verdict)
+
+    @staticmethod
+    def _finish_twin(twin: Item, verdict: Verdict) -> None:
+        done, twin.done = twin.done, None
         if done is not None:
-            done(item, verdict)
+            done(twin, verdict)
 
     def _next_of_key(self, key: bytes) -> None:
         twins = self._in_hand.get(key)
@@ -261,14 +281,16 @@ class Pipeline:
         A deadlock, a serialization failure, a lock or a commit in doubt starts again from the inbox; it is not an
         attempt.
         """
+        trouble: DatabaseError | None = None
         for turn in range(_CONFLICTS):
             try:
                 return await self._attempt(item, defer=defer)
-            except (LostRace, DatabaseConflict):
+            except (LostRace, DatabaseConflict) as error:
+                trouble = error
                 await asyncio.sleep(backoff(turn + 1, base=0.02, cap=1.0))
             except DatabaseError as error:
                 return await self._blame(item, error)
-        return GivenBack("the database keeps refusing the transaction")
+        return await self._blame(item, trouble or DatabaseConflict("the database keeps refusing the transaction"))
 
     async def _attempt(self, item: Item, *, defer: bool) -> Verdict | None:
         seen = (await self._inbox.lookup([item.key])).get(item.key)
@@ -283,16 +305,17 @@ class Pipeline:
 
     async def _attempt_suspect(self, item: Item, seen: Seen | None, *, defer: bool) -> Verdict | None:
         """Run what may have crashed the worker, its start recorded first."""
-        if item.held.lost or item.held.message.lease_until <= time.monotonic():
+        if item.held.lapsed:
             return Lost()
         if await self._inbox.record_start(item.key) >= _CRASHES:
             return DeadLettered("crashed", "the worker ended every time while it handled this event")
         try:
-            verdict = await self._run_alone(item, seen, defer=defer)
+            # `Seen`: the start that was recorded goes with the commit.
+            verdict = await self._run_alone(item, seen or Seen(), defer=defer)
         except BaseException:
             await asyncio.shield(self._inbox.clear_starts([item.key]))
             raise
-        if isinstance(verdict, GivenBack | None):
+        if isinstance(verdict, GivenBack | Lost | DeadLettered | None):
             await self._inbox.clear_starts([item.key])
         return verdict
 
@@ -307,6 +330,8 @@ class Pipeline:
                         self._wake.set()
                         return None
                 await unit.commit([self._row(item, seen)])
+        except LeaseLapsed:
+            return Lost()
         except HandlerFailed as failed:
             return await self._judge(item, failed)
         except (LostRace, DatabaseError):
@@ -384,13 +409,15 @@ class Pipeline:
     @staticmethod
     def _known(item: Item, seen: Seen | None) -> Verdict | None:
         """The verdict that the inbox already knows, or None: handle it."""
-        if not item.ran and (item.held.lost or item.held.message.lease_until <= time.monotonic()):
+        if not item.ran and item.held.lapsed:
             return Lost()
         if seen is None:
             return None
         if seen.body_hash is None:
             item.attempt = seen.failures + 1
             if seen.dead_lettered and item.route.counts_attempts:
+                if item.held.several:
+                    item.held.marked.append(item.key)
                 return Duplicate()
             exhausted = seen.failures >= item.route.max_attempts and item.route.counts_attempts
             return DeadLettered("attempts_exhausted", "recorded before") if exhausted else None

@@ -34,7 +34,6 @@ class Recovery:
         self._intake = intake
         self._healthy = healthy
         self._swept = time.monotonic()
-        self._tripped_by: str | None = None
 
     async def run(self) -> None:
         """Probe with growing pauses whenever the source is paused, until cancelled."""
@@ -77,7 +76,6 @@ class Recovery:
         for message in rest:
             intake.permits.give_back(len(message.body))
         intake.refuse(rest)
-        self._tripped_by = chosen[0].message_id if chosen else None
         for held in intake.admit(chosen):
             await intake.concluded(held)
         if breaker.state is BreakerState.HALF_OPEN and intake.route.guard.suspicion is None:
@@ -87,7 +85,7 @@ class Recovery:
 
     def _other(self, messages: list[Message]) -> list[Message]:
         """One message, and another one than the last that met the trouble, if there is one."""
-        others = [message for message in messages if message.message_id != self._tripped_by]
+        others = [message for message in messages if message.message_id != self._intake.tripped_by]
         return (others or messages)[:1]
 
     def _sweep_interval(self) -> float:
@@ -98,11 +96,13 @@ class Recovery:
 
     async def _sweep(self) -> None:
         """Look for messages whose queue is about to delete them; the others come again a little later."""
-        for _ in range(_SWEEP_BATCHES):
+        in_vain = 0
+        while in_vain < _SWEEP_BATCHES:
             messages = await self._intake.receiver.once(_SIGNATURE_PROBES)
             if not messages:
                 return
             kept = self._intake.expire(messages)
+            in_vain += len(kept) == len(messages)
             for message in kept:
                 self._intake.permits.give_back(len(message.body))
             self._intake.refuse(kept, min(_SWEEP_DELAY, self._sweep_interval()))

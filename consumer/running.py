@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from consumer.dispatch import Handler, Lifespan
     from consumer.inbox import UnitOfWork
 
-__all__ = ["HandlerFailed", "HandlerMeter", "Runner"]
+__all__ = ["HandlerFailed", "HandlerMeter", "LeaseLapsed", "Runner"]
 
 
 class HandlerMeter(Protocol):
@@ -32,6 +33,10 @@ class HandlerFailed(Exception):
         super().__init__()
         self.handler = handler
         self.error = error
+
+
+class LeaseLapsed(Exception):
+    """The handlers were not started: while they waited for their turn, somebody else may have got the message."""
 
 
 class Runner:
@@ -60,15 +65,18 @@ class Runner:
     async def run_alone(self, item: Item, unit: UnitOfWork) -> None:
         """Run an event's handlers in order, each under its own time limit.
 
-        Raises `HandlerFailed` for whatever a handler raises, a time-out included.
+        Raises `HandlerFailed` for whatever a handler raises, a time-out included, and `LeaseLapsed`.
         """
-        for handler in item.handlers:
-            limit = self._limit(handler)
-            if limit is None:
+        async with contextlib.AsyncExitStack() as stack:
+            # All of them first and always in one order: waiting for one while holding another, or while holding the
+            # database's only writer, could be waiting in a circle.
+            for handler in sorted(item.handlers, key=id):
+                if handler.max_concurrency is not None:
+                    await stack.enter_async_context(self._limit(handler, handler.max_concurrency))
+            if item.held.lapsed:
+                raise LeaseLapsed
+            for handler in item.handlers:
                 await self._run_timed(item, handler, unit)
-            else:
-                async with limit:
-                    await self._run_timed(item, handler, unit)
 
     async def run_grouped(self, item: Item, unit: UnitOfWork) -> None:
         """Run an event's handlers in order, the time limit being the group's. Raises what they raise."""
@@ -81,24 +89,16 @@ class Runner:
                 raise HandlerFailed(handler.name, error) from None
 
     async def _run_timed(self, item: Item, handler: Handler, unit: UnitOfWork) -> None:
-        limit = handler.timeout or item.route.handler_timeout
-        token = id(item)
-        self._deadlines[token] = time.monotonic() + limit
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(_time_limit(item, handler)):
                 await self._run(item, handler, unit)
-        except asyncio.CancelledError as error:
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that event's failure, no more
             handler.pace.failed()
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                raise
-            # Nobody cancelled this run: the handler let a cancellation of something it awaited escape.
+                # A stop or a lost lease, whatever the handler, or a library it uses, made of it.
+                raise asyncio.CancelledError from None
             raise HandlerFailed(handler.name, error) from None
-        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is that event's failure, no more
-            handler.pace.failed()
-            raise HandlerFailed(handler.name, error) from None
-        finally:
-            self._deadlines.pop(token, None)
 
     async def _run(self, item: Item, handler: Handler, unit: UnitOfWork) -> None:
         context = Context(
@@ -109,11 +109,13 @@ class Runner:
             platforms=self._platforms,
             event_facts={"event_id": item.event_id, "event_type": item.event_type},
         )
+        self._deadlines[id(item)] = time.monotonic() + _time_limit(item, handler)
         started = time.perf_counter()
         try:
             with Waited() as waited:
                 said = await handler.function(item.event, context)
         finally:
+            del self._deadlines[id(item)]
             context.expire()
         seconds = time.perf_counter() - started - waited.seconds
         if isinstance(said, BaseException):
@@ -122,10 +124,12 @@ class Runner:
         handler.pace.ran(seconds)
         self._meter.handler_ran(handler.name, seconds)
 
-    def _limit(self, handler: Handler) -> asyncio.Semaphore | None:
-        if handler.max_concurrency is None:
-            return None
+    def _limit(self, handler: Handler, most: int) -> asyncio.Semaphore:
         limit = self._limits.get(handler)
         if limit is None:
-            limit = self._limits[handler] = asyncio.Semaphore(handler.max_concurrency)
+            limit = self._limits[handler] = asyncio.Semaphore(most)
         return limit
+
+
+def _time_limit(item: Item, handler: Handler) -> float:
+    return handler.timeout or item.route.handler_timeout

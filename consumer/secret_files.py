@@ -55,6 +55,7 @@ async def watch_secret_files(
     stop: asyncio.Event,
     on_change: Callable[[Path], Awaitable[None] | None],
     interval: float = 30.0,
+    tell_first: bool = False,
 ) -> None:
     """Call `on_change` with each file whose secrets have changed, until `stop` is set.
 
@@ -63,12 +64,15 @@ async def watch_secret_files(
     `interval` seconds. A file that is gone, broken or empty changes nothing: the secrets in use stay, and a warning
     names the file. So does one that `on_change` cannot use (any exception but cancellation).
 
-    What counts as changed is judged from the moment of the call.
+    What counts as changed is judged from the moment of the call; with `tell_first`, `on_change` is first called with
+    every file, for a caller that read them some time ago.
     """
     if not paths:
         return
     seen = await asyncio.to_thread(_fingerprints, paths)
     known = dict(seen)
+    for path in paths if tell_first else ():
+        await _tell(on_change, path)
     async with contextlib.aclosing(_ticks({path.parent for path in paths}, stop, interval)) as ticks:
         async for _ in ticks:
             found = await asyncio.to_thread(_fingerprints, paths)

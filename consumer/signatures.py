@@ -136,7 +136,7 @@ class ThriveSignature:
         index = signer_of(self._keys, signed_text, candidates, self._algorithm)
         if index is None:
             raise BadSignature("no configured secret made this signature")
-        content = object_content(value) if isinstance(value, str) else value.content()
+        content = _content(value)
         at = instant(signed_at) if signed_at is not None and self._template.signs_time else None
         return Opened(body, at, index, self._unsigned(members, signed_at), content)
 
@@ -252,7 +252,7 @@ class SahhaSignature:
         index = signer_of(self._keys, raw, candidates, "sha256")
         if index is None:
             raise BadSignature("no configured secret made this signature")
-        content = object_content(raw)
+        content = _content(raw)
         unsigned = {"x-event-type": event_type}
         if content.get("externalId") is None:
             unsigned["x-external-id"] = external_id
@@ -316,6 +316,14 @@ def _usable(texts: Sequence[object], prefix: str | None, encodings: Sequence[str
     return candidates
 
 
+def _content(value: str | bytes | Members) -> dict[str, Any]:
+    """What a body says whose signature holds; it is proven, whether it can be read or not."""
+    try:
+        return value.content() if isinstance(value, Members) else object_content(value)
+    except Unreadable as error:
+        raise Unreadable(str(error), proven=True) from None
+
+
 def _judge(
     signed_at: datetime | None,
     accepted_at: datetime | None,
@@ -323,7 +331,7 @@ def _judge(
     max_future_skew: timedelta | None,
 ) -> None:
     if signed_at is None:
-        raise Unreadable("the signed time cannot be read, and its age matters")
+        raise Unreadable("the signed time cannot be read, and its age matters", proven=True)
     age = (accepted_at or datetime.now(UTC)) - signed_at
     if max_age is not None and age > max_age:
         raise Stale("signed too long before the queue accepted it")

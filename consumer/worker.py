@@ -160,6 +160,8 @@ class Worker:
     async def _empty(self) -> bool:
         if any(intake.held or not intake.breaker.closed or intake.receiver.error for intake in self.intakes):
             return False
+        if any(intake.receiver.empty_since is None for intake in self.intakes):
+            return False  # a queue's counters lag behind; an empty receive is a better witness
         try:
             depths = [await intake.source.depth() for intake in self.intakes]
         except SourceError:

@@ -44,6 +44,7 @@ __all__: list[str] = []
 _effects = sa.Table(
     "bench_effects", sa.MetaData(), sa.Column("event_id", sa.Text, primary_key=True), sa.Column("user_id", sa.Text)
 )
+_insert_effect = sa.insert(_effects)
 
 
 class _NoDatabase:
@@ -95,7 +96,7 @@ async def _nothing(event: LabResultEvent, context: Context) -> None:
 
 async def _insert(event: LabResultEvent, context: Context) -> None:
     """The handler of one row."""
-    await context.session.execute(sa.insert(_effects).values(event_id=event.event_id, user_id=event.user_id))
+    await context.session.execute(_insert_effect, {"event_id": event.event_id, "user_id": event.user_id})
 
 
 def _settled_at_once(held: Held, route: Route) -> list[Item]:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from consumer.errors import ConsumerError, SettingsError
-from consumer.ops.logs import report_stray
+from consumer.failures import describe
+from consumer.ops.logs import report_stray, strays_reported
 from consumer.settings_loading import Loaded, load_settings
 
 __all__ = ["Failed", "WrongSettings", "config_option", "handlers_options", "load", "run_async"]
@@ -57,15 +58,23 @@ def load(config: Path | None, overrides: Mapping[str, Any] | None = None) -> Loa
 
 
 def run_async(main: Callable[[], Coroutine[Any, Any, T]], *, uvloop: bool = False) -> T:
-    """Run a coroutine; errors this package raises on purpose become one line and the right exit code."""
+    """Run a coroutine; errors become one line and the right exit code.
+
+    Of those this package does not raise on purpose the line says class and place: their texts may hold health data.
+    """
     try:
-        with asyncio.Runner(loop_factory=_loop_factory() if uvloop else None) as runner:
+        with strays_reported(), asyncio.Runner(loop_factory=_loop_factory() if uvloop else None) as runner:
             runner.get_loop().set_exception_handler(report_stray)
             return runner.run(main())
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
     except SettingsError as error:
         raise WrongSettings(str(error)) from None
     except ConsumerError as error:
         raise Failed(str(error)) from None
+    except Exception as error:  # noqa: BLE001 - a traceback would hold their texts
+        what = describe(error)
+        raise Failed(f"internal error, please report it: {what['type']} at {', '.join(what['at'])}") from None
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

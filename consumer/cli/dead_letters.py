@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +31,10 @@ from consumer.settings_loading import load_settings
 __all__ = ["command"]
 
 _COLUMNS: Final = ("id", "reason", "type", "source", "put aside", "attempts", "fate")
+_WHOLE: Final = ("id", "reason", "attempts", "fate")
+"""Columns of a table that are never folded, however narrow the terminal."""
 _ROWS_PER_TABLE: Final = 1000
+_SHOWN_OF_ID: Final = 12
 _SHORTEST_ID: Final = 4
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PRIVATE: Final = ("message", "attributes", "event_id", "user_id", "detail")
@@ -72,7 +76,7 @@ def list_(*, chosen: Filter, as_json: bool, config: Path | None) -> None:
 
 @command.command(epilog="Example: consumer dead-letters show 3f0a9c --reveal")
 @click.argument("identity", metavar="ID")
-@click.option("--reveal", is_flag=True, help="Show the message, its user and its headers too.")
+@click.option("--reveal", is_flag=True, help="Show the message, what was wrong with it, its ids and headers too.")
 @_json_option
 @_config_option
 def show(*, identity: str, reveal: bool, as_json: bool, config: Path | None) -> None:
@@ -88,6 +92,8 @@ def show(*, identity: str, reveal: bool, as_json: bool, config: Path | None) -> 
             click.echo(json.dumps(details, indent=2, ensure_ascii=True))
         else:
             _print_details(details, record if reveal else None)
+            if not reveal:
+                click.echo("not shown: message, ids, headers, what was wrong with it; --reveal shows them", err=True)
 
 
 @command.command(epilog="Example: consumer dead-letters export yesterday.jsonl --since 24h --reason stale")
@@ -111,9 +117,11 @@ def export(*, file: Path, chosen: Filter, config: Path | None) -> None:
             with private_file(file, exclusive=True) as target:
                 for count, line in enumerate(lines, 1):  # noqa: B007  (the count is what is wanted)
                     target.write(line)
+        except FileExistsError:
+            raise DeadLetterError(f"{file} is there already, and nothing is overwritten") from None
         except OSError as error:
             raise DeadLetterError(f"{file}: {error.strerror}") from None
-        click.echo(f"{count} dead letters written to {file}", err=True)
+        click.echo(f"{count} dead {'letter' if count == 1 else 'letters'} written to {file}", err=True)
 
 
 @command.command(
@@ -133,7 +141,7 @@ def purge_(*, chosen: Filter, handled: bool, yes: bool, as_json: bool, config: P
     if chosen.empty and not handled:
         raise click.UsageError("purge needs a filter, such as --until 60d or --handled")
     if not yes:
-        raise click.UsageError("purge deletes for good: look with `list` and the same filters, then add --yes")
+        raise click.UsageError("purge deletes for good: look with `dead-letters list` first, then add --yes")
     with _clear_errors():
         settings = _settings(config)
         unseal = _unsealer(settings) if chosen.users and settings.identity_file is not None else None
@@ -219,7 +227,8 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     time = record.dead_lettered_at.isoformat(timespec="seconds").replace("+00:00", "Z")
     kind, fate = record.event_type or "-", entry.fate or "-"
     cells = (record.id, record.reason, kind, record.source, time, str(record.attempts), fate)
-    return tuple(_harmless(cell) for cell in cells)
+    # A tab or a line end in an event type must not make a cell or a row of its own.
+    return tuple(_harmless(cell).replace("\t", "\\t").replace("\n", "\\n") for cell in cells)
 
 
 def _details(entry: Entry, record: DeadLetter | SealedDeadLetter, *, reveal: bool) -> dict[str, Any]:
@@ -247,9 +256,12 @@ def _print_array(items: Iterable[dict[str, Any]]) -> None:
 def _print_tables(entries: Iterator[Entry]) -> None:
     console = Console()
     while rows := list(islice(entries, _ROWS_PER_TABLE)):
-        table = Table(*_COLUMNS)
+        table = Table(box=SIMPLE, pad_edge=False)
+        for column in _COLUMNS:
+            table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
         for entry in rows:
-            table.add_row(*(Text(cell) for cell in _cells(entry)))
+            identity, *others = _cells(entry)
+            table.add_row(Text(identity[:_SHOWN_OF_ID]), *map(Text, others))
         console.print(table)
 
 

@@ -180,7 +180,7 @@ def _next(keep: Path | None) -> list[str]:
     return [
         f"cd {shlex.quote(str(keep))}",
         "consumer dead-letters list                      [dim]what was put aside[/]",
-        "consumer replay --reason attempts_exhausted     [dim]the bug is not in this folder's handlers: try again[/]",
+        "consumer replay --reason attempts_exhausted     [dim]this folder has no bug: try again[/]",
         "consumer publish events samples/lab-result.json && consumer run --until-idle",
         "consumer init ../my-project                     [dim]a project of your own[/]",
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.app import load_table
+from consumer.app import load_table, make_importable
 from consumer.cli.common import config_option, handlers_options, load, run_async
 from consumer.database import Database
 from consumer.migrations import SchemaState, create_tables, migrate, missing_tables, schema_state
@@ -98,9 +97,7 @@ async def _migrate(loaded: Loaded, *, check: bool) -> _Result:
 def _metadata(loaded: Loaded) -> Sequence[MetaData]:
     """What the handlers declare. Without a setting there need not be handlers where this runs."""
     settings = loaded.settings
-    folder = str(settings.app_dir.resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    make_importable(settings.app_dir)
     if loaded.origins["handlers"] == "default" and find_spec(settings.handlers.partition(":")[0]) is None:
         return ()
     return load_table(settings.handlers, settings.app_dir).metadata

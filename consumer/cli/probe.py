@@ -42,7 +42,7 @@ def command(
         raise Failed("FILE is larger than 16 MiB")
     secrets = _secrets(secrets_file, config)
     try:
-        report = probe(raw, secrets=secrets, headers=_headers(headers))
+        report = probe(_message(raw), secrets=secrets, headers=_headers(headers))
     except VerificationError as error:
         raise Failed(f"the message cannot be taken apart: {error}") from None
     if as_json:
@@ -52,6 +52,15 @@ def command(
             click.echo("\n".join(_lines(match)))
     if not any(match.obstacle is None for match in report.matches):
         raise Failed(_explanation(report, len(secrets)))
+
+
+def _message(raw: bytes) -> bytes:
+    """The message itself, also when all that `aws sqs receive-message` printed was captured."""
+    try:
+        body: object = json.loads(raw)["Messages"][0]["Body"]
+        return body.encode() if isinstance(body, str) else raw
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return raw
 
 
 def _secrets(path: Path | None, config: Path | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import IO, Final
 
 import click
 
-from consumer.app import build_signature, build_source
+from consumer.app import build_signature, build_source, make_importable
 from consumer.cli.common import Failed, config_option, load, run_async
 from consumer.cli.console import clear_errors, progress
 from consumer.durations import parse_duration
@@ -67,6 +67,7 @@ def command(
     """
     settings = load(config).settings
     configure_logging(level=settings.log.level, form=settings.log.format)
+    make_importable(settings.app_dir)
     with clear_errors():
         chosen = settings.source(source)
         sign = None if raw else build_signature(chosen).sign

@@ -86,7 +86,10 @@ def command(
             with _signals(app.worker):
                 names = [intake.source.name for intake in app.worker.intakes]
                 _log.info("started", sources=names, database=app.database.dialect)
-                await app.worker.run(idle_after=idle_after if until_idle else None)
+                try:
+                    await app.worker.run(idle_after=idle_after if until_idle else None)
+                finally:
+                    _log.info("stopped", **app.metrics.totals())
             stuck = app.worker.stuck
         if stuck:
             # The event loop would wait for that handler before it closed, perhaps for ever.

@@ -54,5 +54,7 @@ def _find(wanted: str, classes: list[type[Event]]) -> type[Event]:
     found = types.find(wanted)
     if found is None:
         names = ", ".join(cls.__name__ for cls in classes)
-        raise click.UsageError(f"--type: neither one of {names} nor one of their event types")
+        raise click.UsageError(
+            f"--type: neither one of {names} nor one of their event types; --handlers adds those of your own"
+        )
     return found

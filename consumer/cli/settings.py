@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from consumer.cli.common import config_option, load
+from consumer.cli.console import print_table
 from consumer.settings_loading import Loaded
 from consumer.settings_names import Key, Leaf, env_name, find, markdown_table
 from consumer.settings_types import MASK
@@ -50,10 +48,8 @@ def command(*, config: Path | None, as_json: bool, markdown: bool) -> None:
     found = lines(load(config))
     if as_json:
         click.echo(json.dumps([asdict(line) for line in found], indent=2, ensure_ascii=False))
-    elif sys.stdout.isatty():
-        _print_table(found)
     else:
-        _print_plain(found)
+        print_table(("setting", "value", "origin"), [(line.setting, line.value, line.origin) for line in found])
 
 
 def lines(loaded: Loaded) -> list[Line]:
@@ -96,17 +92,3 @@ def _shown(leaf: Leaf, value: Any, *, hidden: bool) -> str:
     if leaf.expected.secret or "://" not in text:
         return text
     return _QUERY.sub(f"?{MASK}", _USER_INFO.sub(f"://{MASK}@", text))
-
-
-def _print_table(found: list[Line]) -> None:
-    table = Table("Setting", "Value", "Origin")
-    for line in found:
-        table.add_row(line.setting, line.value, line.origin)
-    Console(markup=False, highlight=False).print(table)
-
-
-def _print_plain(found: list[Line]) -> None:
-    names = max(len(line.setting) for line in found)
-    values = max(len(line.value) for line in found)
-    for line in found:
-        click.echo(f"{line.setting:{names}}  {line.value:{values}}  {line.origin}")

@@ -103,7 +103,7 @@ def _parse(line: bytes) -> tuple[str | None, str]:
 def _locked(path: Path) -> Iterator[int]:
     """Open the file for appending while nobody else does, nor replaces it."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 _MEBIBYTE: Final = 1024 * 1024
 _UNPROVEN_REASONS: Final = frozenset({"unsigned", "bad_signature"})
+_WRITE_BYTES: Final = 8 * _MEBIBYTE
+"""How many bytes of lines are in memory at once; each envelope of an array repeats the headers of its message."""
 _PROBE_BYTES: Final = 4096
 _WARN_EVERY: Final = 60.0
 
@@ -33,9 +35,9 @@ class FileStore:
     """Dead letters in a folder: a segment per process, rolled at `segment_bytes`; a `DeadLetterStore`.
 
     Segments are made when first needed. With `seal` (see `consumer.dead_letters.sealing`) lines are encrypted. Messages
-    with reason `unsigned` or `bad_signature` have segments of their own, which all processes on the folder together
-    keep below `unproven_limit` bytes: beyond it they are dropped, counted in `dropped_unproven`, told to `on_dropped`
-    (from another thread) and warned of in the log. All writing happens in one thread of the store's own.
+    that nobody is known to have signed have segments of their own, which all processes on the folder together keep
+    below `unproven_limit` bytes: beyond it they are dropped, counted in `dropped_unproven`, told to `on_dropped` (from
+    another thread) and warned of in the log. All writing happens in one thread of the store's own.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class FileStore:
         self._thread: ThreadPoolExecutor | None = None
 
     async def append(self, records: Sequence[DeadLetter]) -> None:
-        """Keep the records, in order, with one fsync for each kind of segment. Raises DeadLetterError."""
+        """Keep the records, in order, with one fsync for each kind of segment and 8 MiB. Raises DeadLetterError."""
         if records:
             await self._in_thread(lambda: self._append(records))
 
@@ -86,14 +88,25 @@ class FileStore:
             ) from error
 
     def _append(self, records: Sequence[DeadLetter]) -> None:
-        proven: list[bytes] = []
-        unproven: list[bytes] = []
-        for record in records:
-            line = encode(record, seal=self._seal)
-            (unproven if record.reason in _UNPROVEN_REASONS else proven).append(line)
         make_folder(self._path)
-        self._write("", proven)
-        self._write(UNPROVEN, self._within_quota(unproven))
+        self._write_all("", self._lines(records, proven=True))
+        self._write_all(UNPROVEN, self._within_quota(self._lines(records, proven=False)))
+
+    def _lines(self, records: Sequence[DeadLetter], *, proven: bool) -> Iterator[bytes]:
+        for record in records:
+            if (record.proven and record.reason not in _UNPROVEN_REASONS) is proven:
+                yield encode(record, seal=self._seal)
+
+    def _write_all(self, prefix: str, lines: Iterable[bytes]) -> None:
+        batch: list[bytes] = []
+        size = 0
+        for line in lines:
+            batch.append(line)
+            size += len(line)
+            if size >= _WRITE_BYTES:
+                self._write(prefix, batch)
+                batch, size = [], 0
+        self._write(prefix, batch)
 
     def _write(self, prefix: str, lines: Sequence[bytes]) -> None:
         if not lines:
@@ -115,18 +128,19 @@ class FileStore:
             segment = self._open[prefix] = new_segment(self._path, prefix=prefix)
         return segment
 
-    def _within_quota(self, lines: Sequence[bytes]) -> Sequence[bytes]:
-        if not lines:
-            return lines
-        room = self._unproven_limit - unproven_bytes(self._path)
-        kept = []
+    def _within_quota(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        room: int | None = None
+        dropped = 0
         for line in lines:
+            if room is None:
+                room = self._unproven_limit - unproven_bytes(self._path)
             if len(line) <= room:
-                kept.append(line)
                 room -= len(line)
-        if len(kept) < len(lines):
-            self._dropped(len(lines) - len(kept))
-        return kept
+                yield line
+            else:
+                dropped += 1
+        if dropped:
+            self._dropped(dropped)
 
     def _dropped(self, count: int) -> None:
         self.dropped_unproven += count
@@ -135,8 +149,8 @@ class FileStore:
         if time.monotonic() - self._warned_at >= _WARN_EVERY:
             self._warned_at = time.monotonic()
             _log.warning(
-                "dead letters of unsigned or badly signed messages are dropped: dead_letters.unproven_limit is reached;"
-                " dropped since the start: %d",
+                "dead letters of messages that nobody is known to have signed are dropped:"
+                " dead_letters.unproven_limit is reached; dropped since the start: %d",
                 self.dropped_unproven,
             )
 

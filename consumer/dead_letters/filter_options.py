@@ -27,9 +27,24 @@ class _Time(click.ParamType[datetime]):
             self.fail(str(error), param, ctx)
 
 
+def _ids(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    if any(len(one) < _SHORTEST_ID for one in given):
+        raise click.BadParameter(f"expected the first {_SHORTEST_ID} characters of an id, or more")
+    return given
+
+
 _TIME: Final = _Time()
+_SHORTEST_ID: Final = 8
+"""One more than chance makes equal among many, since a purge believes it."""
 _OPTIONS: Final = (
-    click.option("--id", "ids", metavar="ID", multiple=True, help="With this id; may be repeated."),
+    click.option(
+        "--id",
+        "ids",
+        metavar="ID",
+        multiple=True,
+        callback=_ids,
+        help=f"With this id, of which {_SHORTEST_ID} characters are enough; may be repeated.",
+    ),
     click.option(
         "--reason",
         "reasons",

@@ -20,6 +20,7 @@ class Filter:
     """Which dead letters are meant. `since` (from, included) and `until` (to, excluded) are of `dead_lettered_at`."""
 
     ids: tuple[str, ...] = ()
+    """Ids, or what they begin with."""
     reasons: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     """Event types; `*`, `?` and `[...]` as in file names. An unverified message has no type and matches none."""
@@ -40,7 +41,7 @@ class Filter:
     def matches(self, record: DeadLetter | SealedDeadLetter) -> bool:
         """Whether the record is meant. Of a sealed one the user cannot be seen and is not asked for."""
         return (
-            (not self.ids or record.id in self.ids)
+            (not self.ids or record.id.startswith(self.ids))
             and (not self.reasons or record.reason in self.reasons)
             and (not self.sources or record.source in self.sources)
             and (not self.providers or record.provider in self.providers)

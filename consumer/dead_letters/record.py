@@ -66,6 +66,8 @@ class DeadLetter:
     detail: str | None = field(default=None, repr=False)
     error: Mapping[str, Any] | None = field(default=None, repr=False)
     attributes: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    proven: bool = True
+    """Whether it is known who signed the message: what is not has a quota. For the store alone, so not in the line."""
     version: int = VERSION
     consumer_version: str = __version__
 

@@ -104,7 +104,7 @@ def unproven_bytes(folder: Path) -> int:
         total = 0
         for entry in mine:
             with contextlib.suppress(FileNotFoundError):  # purged this moment
-                total += entry.stat().st_size
+                total += entry.stat(follow_symlinks=False).st_size
         return total
 
 

@@ -15,6 +15,8 @@ __all__ = ["PatternTable", "overlap"]
 C = TypeVar("C", bound=type)
 
 _REMEMBERED = 1024
+_LONGEST = 200
+"""Characters of a name worth remembering."""
 
 
 def _is_glob(pattern: str) -> bool:
@@ -79,10 +81,11 @@ class PatternTable(Generic[C]):
 
     def _search(self, name: str) -> C | None:
         found = next((cls for glob, cls in self._globs if glob.match(name)), None)
-        if len(self._seen) >= _REMEMBERED:
-            # Names come from outside: without a bound they could fill the memory.
-            self._seen.clear()
-        self._seen[name] = found
+        # Names come from outside: without bounds they could fill the memory.
+        if len(name) <= _LONGEST:
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            self._seen[name] = found
         return found
 
 

@@ -59,9 +59,24 @@ class Metrics:
         """The metrics of one source, with its label filled in."""
         return SourceMetrics(self, name)
 
+    def totals(self) -> dict[str, int]:
+        """What became of events since the start, over all sources."""
+        counters = {
+            "handled": self.handled,
+            "duplicates": self.duplicates,
+            "retried": self.retried,
+            "dead_letters": self.dead_letters,
+        }
+        return {name: _total(counter) for name, counter in counters.items()}
+
     def render(self) -> bytes:
         """The text a scrape answers with."""
         return generate_latest(self.registry)
+
+
+def _total(counter: Counter) -> int:
+    samples = [sample for metric in counter.collect() for sample in metric.samples]
+    return int(sum(sample.value for sample in samples if sample.name.endswith("_total")))
 
 
 class SourceMetrics:

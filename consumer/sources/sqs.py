@@ -92,10 +92,10 @@ class SqsSource:
         self.name = settings.name
         self._call_limit = call_limit
         self._poll_grace = poll_grace
-        if not settings.queue_url:
-            raise SettingsError(f"sources.{self.name}.queue_url: expected the queue's URL")
+        self._url = settings.queue_url or ""
+        if not self._url.startswith(("https://", "http://")):
+            raise SettingsError(f"sources.{self.name}.queue_url: expected the queue's URL, https://...")
         self._settings = settings
-        self._url = settings.queue_url
         self._visibility = math.ceil(settings.visibility_timeout)
         self._wait = max(1, int(settings.poll_wait)) if settings.poll_wait else 0
         self._facts = Facts()

@@ -140,4 +140,5 @@ def _without_code(name: str, operation: str, error: BaseException) -> SourceErro
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
         # botocore checks endpoints with plain ValueErrors.
         return SourceRefused(f"source {name}: SQS {operation} cannot be asked: see its queue_url and endpoint_url")
-    return SourceUnavailable(f"source {name}: SQS {operation} failed for now: {kind}")
+    hint = " (see its queue_url, region and endpoint_url)" if kind == "EndpointConnectionError" else ""
+    return SourceUnavailable(f"source {name}: SQS {operation} failed for now: {kind}{hint}")

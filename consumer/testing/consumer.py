@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import traceback
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,13 +28,26 @@ from consumer.events import Event
 from consumer.guard import Guard
 from consumer.inbox import Inbox
 from consumer.opening import open_message
-from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Outcome, WillRetry
+from consumer.outcomes import (
+    DeadLettered,
+    Duplicate,
+    GivenBack,
+    Handled,
+    Outcome,
+    Reject,
+    Retry,
+    Unavailable,
+    WillRetry,
+)
 from consumer.pipeline import Pipeline
 from consumer.route import Route
-from consumer.running import Runner
+from consumer.running import HandlerFailed, Runner
 from consumer.settings_loading import load_settings
 from consumer.signatures import ThriveSignature
 from consumer.sources.base import Message
+
+if TYPE_CHECKING:
+    from consumer.inbox import UnitOfWork
 
 __all__ = ["TestConsumer"]
 
@@ -58,6 +72,18 @@ class _NoMeter:
         """Measure nothing."""
 
 
+class _TellingRunner(Runner):
+    """Prints what handlers raise, text and all: it is their author who looks, and the data are made up."""
+
+    async def run_alone(self, item: Item, unit: UnitOfWork) -> None:
+        try:
+            await super().run_alone(item, unit)
+        except HandlerFailed as failed:
+            if not isinstance(failed.error, Retry | Reject | Unavailable):
+                traceback.print_exception(failed.error)
+            raise
+
+
 class TestConsumer:
     """Takes events the way a worker does, and tells what became of each.
 
@@ -67,7 +93,7 @@ class TestConsumer:
 
     Everything but the queue is real: the signature is made and verified, the body is read, the inbox is asked, the
     handlers run in a transaction of a private SQLite database. Each `send` is one delivery; after `WillRetry`, send the
-    same event again to see its next attempt.
+    same event again to see its next attempt. What a handler raises is printed with its traceback, on standard error.
 
     `settings` are settings by their dotted names, such as `{"max_attempts": 3}`, or `{"database.url": "postgresql://..."}`
     for another, empty database. Neither environment nor files are read. `thrive` and `sahha` stand in for the REST
@@ -101,10 +127,10 @@ class TestConsumer:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         opened, self._open = self._opened_parts, None
-        await opened.stack.__aexit__(kind, error, traceback)
+        await opened.stack.__aexit__(kind, error, trace)
 
     @property
     def database(self) -> Database:
@@ -172,7 +198,7 @@ class TestConsumer:
         pipeline = Pipeline(
             database=database,
             inbox=inbox,
-            runner=Runner(states=states, platforms=self._platforms, meter=_NoMeter()),
+            runner=_TellingRunner(states=states, platforms=self._platforms, meter=_NoMeter()),
             retry_base=settings.retry.base,
             retry_cap=settings.retry.cap,
         )

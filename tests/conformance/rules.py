@@ -52,7 +52,8 @@ class WorkerConformance:
         """When the queue is told that a delivery is done, its inbox row is committed or its dead letter synced."""
         table = effects_table()
         table.on(ProgramEvent)(effect)
-        await rig.publish([signed(program(one)) for one in ids(15)] + [_tampered(f"forged{n}") for n in range(3)])
+        forged = [_tampered(f"forged{n}") for n in range(3)]
+        await rig.publish([*(signed(program(one)) for one in ids(15)), *forged])
         synced = _synced_sizes(monkeypatch)
         early: list[bytes] = []
         async with rig.worker(table) as app:
@@ -62,9 +63,8 @@ class WorkerConformance:
             async def watched(messages: Sequence[Message]) -> list[SettleFailure]:
                 committed = rig.effects()
                 kept = _synced_messages(rig.dead_letter_folder, synced)
-                for message in messages:
-                    if _event_id(message.body) not in committed and message.body not in kept:
-                        early.append(message.body)
+                bodies = [message.body for message in messages]
+                early.extend(body for body in bodies if _event_id(body) not in committed and body not in kept)
                 return await acknowledge(messages)
 
             monkeypatch.setattr(source, "acknowledge", watched)
@@ -254,7 +254,7 @@ class WorkerConformance:
         await rig.publish(signed(program(one)) for one in ids(30))
         async with rig.worker(table, MAX_ATTEMPTS="2") as app:
             intake = app.worker.intakes[0]
-            await eventually(lambda: intake.paused.is_set())
+            await eventually(intake.paused.is_set)
             assert "paused" in (app.worker.not_ready() or "")
             await eventually(lambda: not intake.held, what="held messages given back")
             await asyncio.sleep(1.5)
@@ -267,9 +267,7 @@ class WorkerConformance:
         assert rig.reasons() == Counter()
         assert rig.rows("SELECT count(*) FROM consumer_attempts") == [(0,)]
 
-    async def test_wrong_secrets_dead_letter_next_to_nothing(
-        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_wrong_secrets_dead_letter_next_to_nothing(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         """With every signature wrong the source pauses at 20; once the secret is right the rest is handled."""
         monkeypatch.setattr(intake_module, "_SUSPECT_DELAY", 1.0)
         table = effects_table()
@@ -355,7 +353,7 @@ def _synced_sizes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     def listening(call: Callable[[int], None]) -> Callable[[int], None]:
         def sync(handle: int) -> None:
-            path = os.readlink(f"/proc/self/fd/{handle}")
+            path = str(Path(f"/proc/self/fd/{handle}").readlink())
             size = os.fstat(handle).st_size
             call(handle)
             sizes[path] = max(size, sizes.get(path, 0))

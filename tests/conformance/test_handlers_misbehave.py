@@ -140,7 +140,7 @@ async def test_a_handler_that_breaks_its_session(rig: Rig) -> None:
 
 
 async def test_every_word_of_a_handler(rig: Rig) -> None:
-    """Retry counts and comes back, Reject is final, a returned Retry counts as raised, Unavailable is nobody's fault."""
+    """Retry counts and comes back, also a returned one; Reject is final; Unavailable is nobody's fault."""
     table = effects_table()
     runs: Counter[str] = Counter()
 

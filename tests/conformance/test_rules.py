@@ -26,7 +26,8 @@ class TestRulesOnTheLocalQueue(WorkerConformance):
         return Rig(tmp_path, {"KIND": "local", "PATH": str(tmp_path / "queue")})
 
 
-class _OnSqs(WorkerConformance):
+class _SqsRig:
+    visibility_timeout = WorkerConformance.visibility_timeout
     fifo: ClassVar[bool] = False
     changes: ClassVar[dict[str, str]] = {}
 
@@ -48,7 +49,7 @@ class _OnSqs(WorkerConformance):
         return Rig(tmp_path, source, dict(self.changes))
 
 
-class TestRulesOnTheSqsStub(_OnSqs):
+class TestRulesOnTheSqsStub(_SqsRig, WorkerConformance):
     """The stub of this project."""
 
     @pytest.fixture
@@ -58,6 +59,7 @@ class TestRulesOnTheSqsStub(_OnSqs):
             yield stub.url
 
 
+@pytest.mark.thorough
 class TestRulesOnTheSqsFifoStub(TestRulesOnTheSqsStub):
     """The same, as a FIFO queue."""
 
@@ -65,7 +67,23 @@ class TestRulesOnTheSqsFifoStub(TestRulesOnTheSqsStub):
     ordered = True
 
 
-class TestRulesOnMoto(_OnSqs):
+class TestOrderOnSqs(_SqsRig):
+    """Of those, what is particular to a FIFO queue."""
+
+    fifo = True
+    ordered = True
+    test_a_lane_runs_in_order = WorkerConformance.test_a_lane_runs_in_order
+    test_stopping_gives_the_rest_back_at_once = WorkerConformance.test_stopping_gives_the_rest_back_at_once
+
+    @pytest.fixture
+    async def endpoint(self, aws_environment: None) -> AsyncIterator[str]:
+        """A server of its own for each test."""
+        async with SqsStub() as stub:
+            yield stub.url
+
+
+@pytest.mark.thorough
+class TestRulesOnMoto(_SqsRig, WorkerConformance):
     """Moto. Two receives that meet get the same messages, so one receive at a time."""
 
     changes: ClassVar[dict[str, str]] = {"SOURCES__LABS__MAX_IN_FLIGHT": "19"}
@@ -76,7 +94,8 @@ class TestRulesOnMoto(_OnSqs):
         return moto_url
 
 
-class TestRulesOnFauxqs(_OnSqs):
+@pytest.mark.thorough
+class TestRulesOnFauxqs(_SqsRig, WorkerConformance):
     """Fauxqs."""
 
     @pytest.fixture

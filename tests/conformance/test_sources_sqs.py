@@ -79,6 +79,7 @@ class TestSqsOnMoto(SqsConformance):
         return moto_url
 
 
+@pytest.mark.thorough
 class TestSqsFifoOnMoto(TestSqsOnMoto):
     """The same, as a FIFO queue."""
 
@@ -87,6 +88,7 @@ class TestSqsFifoOnMoto(TestSqsOnMoto):
     delayed_sends = False
 
 
+@pytest.mark.thorough
 class TestSqsOnFauxqs(SqsConformance):
     """Fauxqs, which calls settlements by a stale receipt done and takes no character beyond U+FFFF."""
 

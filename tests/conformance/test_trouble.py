@@ -69,9 +69,7 @@ async def test_postgresql_gone_and_back(rig: Rig, tmp_path: Path) -> None:
             async with rig.worker(table, **changes) as app:
                 intake = app.worker.intakes[0]
                 await server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-                await server.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name
-                )
+                await server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
                 await rig.publish(signed(program(f"f{n}")) for n in range(100))
                 await eventually(lambda: not intake.breaker.closed, within=30)
                 await eventually(lambda: not intake.held, what="everything given back")
@@ -214,7 +212,7 @@ async def test_a_handler_that_will_not_be_cancelled(rig: Rig, monkeypatch: pytes
 
 
 async def test_odd_but_authentic_ids(rig: Rig) -> None:
-    """Ids of half surrogate pairs, NUL and other odd text end in an effect or a dead letter, never in a stuck delivery."""
+    """Ids of half surrogate pairs, NUL and other odd text end in an effect or a dead letter, not in between."""
     table = effects_table()
     table.on(ProgramEvent)(effect)
     odd = ['"\\ud800"', '"a\\u0000b"', '" "', '"\\u202e"', f'"{"x" * 5000}"', "1", "null", "[]", '""', '"\\ufffe"']

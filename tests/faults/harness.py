@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.conformance.rig import Rig, eventually
 from tests.servers.processes import free_port, serving
@@ -44,7 +44,7 @@ class WorkerProcess:
                 command, env=environment, cwd=rig.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
 
-    def __enter__(self) -> WorkerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

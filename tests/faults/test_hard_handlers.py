@@ -8,6 +8,8 @@ import signal
 import time
 from collections import Counter
 
+import pytest
+
 from consumer.app import build_source
 from tests.conformance.rig import Rig, eventually, program, signed
 from tests.faults.harness import WorkerProcess
@@ -45,6 +47,7 @@ async def test_a_second_signal_while_a_handler_blocks(local_rig: Rig) -> None:
         assert await worker.ended(within=5) == 128 + signal.SIGTERM
 
 
+@pytest.mark.thorough
 async def test_a_handler_that_will_not_end(local_rig: Rig) -> None:
     """A handler that swallows its cancellation delays the end by its grace, not for ever."""
     await local_rig.publish([signed(program("one"))])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -31,7 +30,7 @@ def _swap_link(folder: Path, text: str) -> None:
     (version / "secrets").write_text(text)
     link = folder / "..data.new"
     link.symlink_to(version.name)
-    os.replace(link, folder / "..data")
+    link.replace(folder / "..data")
     if not (folder / "secrets").is_symlink():
         (folder / "secrets").symlink_to("..data/secrets")
 

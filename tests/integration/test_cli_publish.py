@@ -137,3 +137,49 @@ def test_no_secret_on_the_command_line(project: Project) -> None:
 def test_help_has_an_example(project: Project) -> None:
     """The help shows how it is used."""
     assert "Example: " in project.run("publish", "--help").stdout
+
+
+_OWN_SOURCE = """
+from consumer.sources.local import LocalSource
+
+class Whole(LocalSource):
+    pass
+
+class Part:
+    def __init__(self, settings):
+        pass
+    async def open(self):
+        pass
+
+class Broken:
+    def __init__(self, settings):
+        raise KeyError("glucose-5.4-canary")
+"""
+
+
+def test_a_source_of_ones_own(project: Project) -> None:
+    """A class in the handlers' folder serves `publish` as it serves `run`; one that cannot is told in one line."""
+    module = f"partner_sources_{id(project)}"
+    (project.folder / f"{module}.py").write_text(_OWN_SOURCE)
+
+    def published(name: str) -> tuple[int, str]:
+        result = project.run(
+            "publish", "labs", "-", stdin=body(1), env={"CONSUMER_SOURCES__LABS__KIND": f"{module}:{name}"}
+        )
+        return result.exit_code, result.output
+
+    assert published("Whole") == (0, "1 message sent to labs\n")
+    where = f"Error: CONSUMER_SOURCES__LABS__KIND: {module}:"
+    for name, why in (("Part", "is not a source: it has no receive, interrupt, "), ("Broken", "raised KeyError at ")):
+        code, told = published(name)
+        assert code == 2
+        assert told.startswith(f"{where}{name} {why}")
+
+
+def test_a_run_ends_with_what_became_of_events(project: Project) -> None:
+    """The last line of the log counts what was handled, seen before, tried again and put aside."""
+    project.run("publish", "labs", "-", stdin=f"{body(1)}\n{body(2)}\n{body(1)}\n")
+    project.run("publish", "labs", "--raw", "-", stdin="{}")
+    told = project.run("run", "--until-idle", "--idle-after", "0.2s").stderr.splitlines()[-1]
+    counts = {"handled": 2, "duplicates": 1, "retried": 0, "dead_letters": 1}
+    assert json.loads(told).items() >= ({"event": "stopped"} | counts).items()

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -235,6 +236,31 @@ class TestFileStore:
         assert [path.name.startswith("unproven-") for path in segments(tmp_path)].count(True) == 1
         assert "unproven_limit" in caplog.text
         assert CANARY not in caplog.text
+
+    async def test_the_quota_is_for_whatever_nobody_is_known_to_have_signed(self, tmp_path: Path) -> None:
+        """An unreadable message is under it unless its signature was good: else garbage could fill the disk."""
+        size = len(encode(letter(0, reason="unreadable")))
+        async with store(tmp_path, unproven_limit=2 * size) as kept:
+            await kept.append([letter(number, reason="unreadable", proven=False) for number in range(4)])
+            await kept.append([letter(number, reason="unreadable") for number in range(4, 8)])
+            assert kept.dropped_unproven == 2
+        assert set(ids(tmp_path)) == {letter(number).id for number in (0, 1, 4, 5, 6, 7)}
+
+    @pytest.mark.parametrize("proven", [True, False])
+    async def test_many_records_with_much_to_repeat_take_little_memory(self, tmp_path: Path, proven: bool) -> None:
+        """Each envelope of an array is kept with the headers of its message, a megabyte perhaps; never all at once."""
+        attributes = {"headers": {"much": "x" * 1_000_000}}
+        records = [letter(number, proven=proven, attributes=attributes) for number in range(100)]
+        async with store(tmp_path) as kept:
+            await kept.append([letter(101)])
+            tracemalloc.start()
+            try:
+                await kept.append(records)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert peak < 40_000_000
+        assert len(ids(tmp_path)) == 101
 
     async def test_cancelled_append_does_not_mix_lines(self, tmp_path: Path) -> None:
         """Appends that are cancelled under way never leave half a line, nor disturb those after them."""

@@ -85,9 +85,10 @@ def test_filters_choose(folder: Path) -> None:
     assert listed("--since", "2026-03-16T12:02", "--limit", "1") == ["02"]
     assert listed("--user", "u2") == ["03"]
     assert listed("--since", "1h") == []
+    assert listed("--id", letter(2).id, "--id", letter(3).id[:8]) == ["02", "03"]
 
 
-@pytest.mark.parametrize("arguments", [["--since", "soon"], ["--reason", "bad"], ["--limit", "0"]])
+@pytest.mark.parametrize("arguments", [["--since", "soon"], ["--reason", "bad"], ["--limit", "0"], ["--id", "01"]])
 def test_wrong_filter_is_wrong_usage(folder: Path, arguments: list[str]) -> None:
     """A filter that makes no sense ends with exit code 2."""
     assert run("list", *arguments).exit_code == 2
@@ -139,7 +140,7 @@ def test_export_copies_lines_unchanged(folder: Path, tmp_path: Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert [one.record.id for one in read([target]) if isinstance(one, Entry)] == [letter(1).id, letter(2).id]
     again = run("export", str(target))
-    assert (again.exit_code, again.stderr) == (1, f"Error: {target}: File exists\n")
+    assert (again.exit_code, again.stderr) == (1, f"Error: {target} is there already, and nothing is overwritten\n")
     assert run("export", "-", "--reason", "stale").stdout_bytes == encode(letter(2, reason="stale"))
 
 
@@ -184,3 +185,12 @@ def test_help_has_an_example(name: str | None) -> None:
     result = run(*([name] if name else []), "--help")
     assert result.exit_code == 0
     assert "Example: consumer dead-letters" in result.stdout
+
+
+def test_an_event_type_makes_no_row_of_its_own(folder: Path) -> None:
+    """Tabs, line ends and escapes in an event type are spelt out, so that a list has a line for each dead letter."""
+    segment = folder / "20260316T130000.000000Z-1-aa.jsonl"
+    segment.write_bytes(encode(letter(4, event_type="lab\n05abab\trejected\x1b[2J")))
+    lines = run("list").stdout.splitlines()
+    assert len(lines) == 5
+    assert lines[-1].split("\t")[2] == r"lab\n05abab\trejected\x1b[2J"

@@ -285,3 +285,21 @@ class TestPurge:
             purge(tmp_path, Filter(users=("u2",)))
         assert purge(tmp_path, Filter(users=("u2",)), unseal=unsealer(key)).removed == 1
         assert ids(tmp_path) == ["a"]
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    """Whoever can put a link into the folder gets no other file emptied, and no copy that others may read."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o644)
+    folder = tmp_path / "dead"
+    folder.mkdir()
+    path = segment(folder, "20260316T090000.000000Z-1-aa", [letter("a"), letter("b")])
+    (folder / f"{path.name}.new").symlink_to(victim)
+    assert purge(folder, Filter(ids=("a",))).removed == 1
+    assert ids(folder) == ["b"]
+    fates_path(path).symlink_to(victim)
+    with pytest.raises(DeadLetterError):
+        record_fates(path, {"b": "handled"}, at=NOON)
+    assert victim.read_text() == "precious"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

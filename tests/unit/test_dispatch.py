@@ -97,6 +97,16 @@ def test_only_event_classes_can_be_registered(wrong: Any) -> None:
         DispatchTable().ignore(wrong)
 
 
+def test_a_lifespan_without_its_decorator_is_refused() -> None:
+    """A bare generator cannot be entered, and nothing would say so before the worker starts."""
+
+    async def lifespan() -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(TypeError, match=r"put @contextlib\.asynccontextmanager on it"):
+        DispatchTable(lifespan=lifespan)  # type: ignore[arg-type]  # the mistake that is meant
+
+
 def test_contradictions_are_refused() -> None:
     """Ignored and handled, twice the same, no type at all, limits that cannot be."""
     table = DispatchTable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -174,8 +175,20 @@ def test_a_megabyte_of_members_takes_no_longer_than_its_size_asks(member: str) -
     """However a forged message is made, reading it takes time in proportion to its length."""
     text = "{" + ",".join([member] * ((1 << 20) // len(member))) + "}"
     start = time.process_time()
-    assert len(read_members(text).names) > 1000
-    assert time.process_time() - start < 5
+    with contextlib.suppress(Unreadable):
+        assert len(read_members(text).names) > 1000
+    assert time.process_time() - start < 0.5
+
+
+def test_an_object_has_a_bounded_number_of_members() -> None:
+    """A message of a megabyte cannot be 200,000 members to walk; a list or an object deeper down may be long."""
+
+    def members(count: int) -> str:
+        return "{" + ",".join(f'"{n}":1' for n in range(count)) + "}"
+
+    assert len(read_members(members(10_000)).names) == 10_000
+    assert refused(members(10_001))
+    assert len(read_members(f'{{"data":{members(20_000)}}}').values["data"]) == 20_000
 
 
 @pytest.mark.parametrize("raw", ['{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '{"a":{},"b":2,"a":{}}', '{"":1,"":2}'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from itertools import product
 
 import pytest
@@ -30,6 +31,19 @@ def test_precedence() -> None:
     assert table.find("lab.x") is One
     assert table.find("else") is Three
     assert table.find("else") is Three
+
+
+def test_long_names_are_not_remembered() -> None:
+    """Names come from outside: a thousand of a megabyte each do not stay in memory, and are found all the same."""
+    table = PatternTable({One: ["lab.*"]})
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            assert table.find(f"lab.{number}{'x' * 100_000}") is One
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 2_000_000
 
 
 def test_only_stars_and_question_marks_are_special() -> None:

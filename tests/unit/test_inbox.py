@@ -18,7 +18,9 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from consumer.cli.migrate import command
 from consumer.database import Database, classify
 from consumer.errors import DatabaseConflict, DatabaseUnavailable, SettingsError
-from consumer.inbox import body_hash, event_key
+from consumer.inbox import Inbox, body_hash, event_key
+from consumer.migrations import migrate
+from consumer.parking import ParkedLanes
 
 _TEXTS = st.lists(st.text(max_size=6) | st.sampled_from(["", "1:", "1:a,", ",", "a", "11"]), min_size=2, max_size=5)
 
@@ -38,6 +40,21 @@ def test_half_a_surrogate_pair_has_a_key() -> None:
     """An event id that JSON can hold and UTF-8 cannot still has a key."""
     assert len(event_key("", "thrive", "\ud800")) == 32
     assert len(body_hash(b"")) == 32
+
+
+async def test_an_event_named_like_a_parked_lane_is_not_parked(tmp_path: Path) -> None:
+    """What is remembered of a lane is not found under an event's id, whatever source and namespace are called."""
+    database = Database(f"sqlite:///{tmp_path / 'consumer.db'}")
+    await database.open()
+    try:
+        await migrate(database)
+        inbox = Inbox(database)
+        lanes = ParkedLanes(inbox, "thrive")
+        await lanes.park("a")
+        assert await lanes.holds("a")
+        assert await inbox.lookup([event_key("lane", "thrive", "a")]) == {}
+    finally:
+        await database.close()
 
 
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "sqlite+aiosqlite:///x.db"])

@@ -28,6 +28,14 @@ def test_the_estimate_follows_what_messages_really_weigh() -> None:
     assert permits.reserve(10)[0] == 10
 
 
+def test_a_little_in_hand_does_not_keep_the_next_batch_out() -> None:
+    """Where room for the worst is less than a batch, more is received all the same while some is in hand for long."""
+    permits = Permits(count=200, size=64 << 20, largest=1 << 20)
+    count, cost = permits.reserve(100)
+    assert permits.exchange(count, cost, [1000] * count) == 64
+    assert permits.reserve(100)[0] > 64
+
+
 def test_a_message_larger_than_all_room_passes_alone() -> None:
     """It could never be handled otherwise."""
     permits = Permits(count=10, size=100, largest=50)

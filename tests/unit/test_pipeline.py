@@ -428,3 +428,35 @@ async def test_replay_runs_once_and_counts_nothing(bench: Any) -> None:
         assert isinstance(await at.outcome("e1"), WillRetry)
         broken = False
         assert await at.outcome("e1") == Handled()
+
+
+async def test_withdrawing_leaves_no_repeat_behind(bench: Any) -> None:
+    """An event in hand three times and not begun: all three are taken back, none moves up and runs."""
+    table = DispatchTable()
+
+    @table.on(LabResultEvent)
+    async def handle(event: LabResultEvent, context: Context) -> None:
+        raise AssertionError
+
+    async with bench(table) as at:
+        item = at.item("e1")
+        repeats = [at.item("e1") for _ in range(3)]
+        for one in (item, *repeats):
+            at.pipeline.submit(one, lambda *_: None)
+        assert set(at.pipeline.withdraw("labs")) == {item, *repeats}
+
+
+async def test_what_comes_after_the_end_goes_back(bench: Any) -> None:
+    """A large message that was still being opened when the worker ended is given back, not forgotten."""
+    table = DispatchTable()
+
+    @table.on(LabResultEvent)
+    async def handle(event: LabResultEvent, context: Context) -> None:
+        raise AssertionError
+
+    async with bench(table) as at:
+        item = at.item("e1")
+        await asyncio.sleep(0)
+    verdicts: list[Verdict] = []
+    at.pipeline.submit(item, lambda _, verdict: verdicts.append(verdict))
+    assert verdicts == [GivenBack("stopped")]

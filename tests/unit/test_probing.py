@@ -247,6 +247,14 @@ def test_the_message_may_come_from_standard_input_and_the_secret_from_the_settin
     assert "CONSUMER_THRIVE__SIGNATURE__SECRETS" in missing.stderr
 
 
+def test_what_the_aws_command_printed_holds_the_message(tmp_path: Path) -> None:
+    """The whole answer of `aws sqs receive-message` is taken as well as the body alone."""
+    raw = ThriveSignature(secrets=SECRETS[:1]).sign(BODY)
+    answer = json.dumps({"Messages": [{"MessageId": "m1", "ReceiptHandle": "r1", "Body": raw.decode()}]}, indent=4)
+    assert run(tmp_path, answer.encode()).stdout == run(tmp_path, raw).stdout != ""
+    assert run(tmp_path, b'{"Messages": []}').exit_code == 1
+
+
 def test_headers_reach_the_search(tmp_path: Path) -> None:
     """--header may be given several times, and a value may hold an equals sign."""
     headers = SahhaSignature(secrets=SECRETS[1:], encoding="base64").sign(

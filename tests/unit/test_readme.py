@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -11,7 +13,18 @@ from consumer.cli import main
 from consumer.outcomes import REASONS
 from consumer.settings_names import markdown_table
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+_IMPORTS = """
+from typing import ClassVar
+from pydantic import BaseModel
+from consumer.events import ThriveEvent
+class Journey(BaseModel): ...
+"""
+_JOURNEY = """
+@table.on(JourneyEvent)
+async def journey(event: JourneyEvent, context: Context) -> None: ...
+"""
 
 
 def test_the_table_of_settings_is_the_programs_own() -> None:
@@ -33,6 +46,22 @@ def test_every_dead_letter_reason_is_explained() -> None:
     """In the table of reasons."""
     for reason in REASONS:
         assert f"`{reason}`" in README, reason
+
+
+def test_the_example_works(tmp_path: Path) -> None:
+    """The handlers and their test, copied as they are, pass."""
+    handlers, event, test = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "handlers.py").write_text(f"{_IMPORTS}{handlers}{event}{_JOURNEY}")
+    (tmp_path / "test_it.py").write_text(test)
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--asyncio-mode=auto", "test_it.py"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in result.stdout, result.stdout + result.stderr
 
 
 def test_the_two_commands_are_there() -> None:

@@ -207,6 +207,25 @@ async def test_attempts_are_counted_and_exhausted() -> None:
     assert attempts == [1, 2, 1]
 
 
+async def test_what_a_handler_raises_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A test that fails shows why; what handlers say on purpose is no failure."""
+    table = DispatchTable()
+
+    @table.on(LabResultEvent)
+    async def wrong(event: LabResultEvent, context: Context) -> None:
+        raise ValueError("what is wrong")
+
+    @table.on(NudgeEvent)
+    async def later(event: NudgeEvent, context: Context) -> None:
+        raise Retry
+
+    async with TestConsumer(table) as consumer:
+        await consumer.send(sample(NudgeEvent))
+        assert "Traceback" not in capsys.readouterr().err
+        await consumer.send(sample(LabResultEvent))
+        assert "ValueError: what is wrong" in capsys.readouterr().err
+
+
 async def test_a_failed_handler_leaves_no_row() -> None:
     """What a handler wrote before it failed is not there; what it wrote before it returned is."""
     metadata = MetaData()

@@ -26,13 +26,13 @@ async def kill(event: ProgramEvent, context: Context) -> None:
 
 
 @blocking.on(ProgramEvent)
-async def block(event: ProgramEvent, context: Context) -> None:  # noqa: ARG001 - a handler's parameters
+async def block(event: ProgramEvent, context: Context) -> None:
     context.log.info("handler_blocks")
     time.sleep(30)  # noqa: ASYNC251 - what nobody should do
 
 
 @stubborn.on(ProgramEvent)
-async def hold_on(event: ProgramEvent, context: Context) -> None:  # noqa: ARG001 - as above
+async def hold_on(event: ProgramEvent, context: Context) -> None:
     context.log.info("handler_holds_on")
     until = time.monotonic() + 120
     while time.monotonic() < until:
