@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
@@ -121,11 +122,12 @@ class Database:
     async def transaction(self, *, within: float = _OWN_TIMEOUT) -> AsyncIterator[AsyncConnection]:
         """A short transaction of our own, committed at the end; whatever goes wrong inside is own trouble.
 
-        After `within` seconds it counts as failed. On SQLite it waits for the other transactions of this process, so it
-        must not be opened inside one of them.
+        After `within` seconds it counts as failed; waiting for a connection is not part of them. On SQLite it waits for
+        the other transactions of this process, so it must not be opened inside one of them.
         """
         with own_trouble():
-            async with asyncio.timeout(within), self.engine.begin() as connection:
+            async with asyncio.timeout(None) as limit, self.engine.begin() as connection:
+                limit.reschedule(asyncio.get_running_loop().time() + within)
                 yield connection
 
     async def close(self) -> None:
@@ -148,9 +150,10 @@ class _Sqlite:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite")
         self._reader: InlineConnection | None = None
         url = URL.create("sqlite+aiosqlite", database=str(path))
-        self.engine = _engine(url, {"async_creator_fn": self._connect}, size=1, pool_recycle=-1)
+        self.engine = _engine(url, {"async_creator_fn": self._connect}, size=1, pool_recycle=-1, poolclass=_Line)
         self._identity: tuple[int, int] | None = None
         event.listen(self.engine.sync_engine, "begin", self._begin)
+        event.listen(self.engine.sync_engine, "commit", self._commit)
 
     def _begin(self, connection: Connection) -> None:
         """Take the write lock when a transaction begins: one that reads first cannot always get it later."""
@@ -158,6 +161,11 @@ class _Sqlite:
         driver: Any = connection.connection.dbapi_connection
         with own_trouble(), in_line():
             driver.run_async(InlineConnection.begin)
+
+    def _commit(self, _: Connection) -> None:
+        pool = self.engine.sync_engine.pool
+        if isinstance(pool, _Line):
+            pool.commits += 1
 
     def require_file(self) -> None:
         """Raise `DatabaseUnavailable` unless the path leads to the file that is open.
@@ -206,15 +214,29 @@ class _Pool(AsyncAdaptedQueuePool):
             return super()._do_get()
 
 
+class _Line(_Pool):
+    """The line for SQLite's one writer: however long it is, there is no trouble while transactions are committed."""
+
+    commits = 0
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        while True:
+            before = self.commits
+            try:
+                return super()._do_get()
+            except PoolTimeout:
+                if self.commits == before:
+                    raise
+
+
 def _engine(url: str | URL, arguments: dict[str, Any], *, size: int, **options: Any) -> AsyncEngine:
     return create_async_engine(
         url,
         connect_args=arguments,
-        poolclass=_Pool,
         pool_size=size,
         pool_timeout=_POOL_TIMEOUT,
         hide_parameters=True,
-        **({"max_overflow": 0, "pool_recycle": _RECYCLE} | options),
+        **({"max_overflow": 0, "pool_recycle": _RECYCLE, "poolclass": _Pool} | options),
     )
 
 

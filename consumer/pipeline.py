@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -374,10 +374,18 @@ class Pipeline:
         item.route.guard.failed(item.key)
         failures = (await self._inbox.record_failures([item.key]))[item.key]
         if failures >= item.route.max_attempts:
-            return DeadLettered("attempts_exhausted", None, error)
+            return await self._exhausted(item, error)
         if delay is None:
             delay = backoff(failures, base=self._retry_base, cap=self._retry_cap)
         return WillRetry(delay)
+
+    async def _exhausted(self, item: Item, error: dict[str, Any] | None) -> Verdict:
+        """The last attempt failed; unless another worker succeeded meanwhile, the event is put aside."""
+        seen = (await self._inbox.lookup([item.key])).get(item.key)
+        if seen is not None and seen.body_hash == item.body_hash:
+            await self._inbox.forget_attempts([item.key])
+            return Duplicate()
+        return DeadLettered("attempts_exhausted", None, error)
 
     async def _blame(
         self,

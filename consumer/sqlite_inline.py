@@ -98,6 +98,11 @@ class InlineConnection:
         """SQLite's; None means that only `begin` begins."""
         return self._conn.isolation_level
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._conn.in_transaction
+
     async def begin(self) -> None:
         """Take the write lock, waiting for it up to the busy timeout. Raises `sqlite3.OperationalError` (busy)."""
 

@@ -100,11 +100,12 @@ class UnitOfWork:
     SQLAlchemy raises them; `consumer.database.classify` tells whose fault they are.
     """
 
-    __slots__ = ("_database", "_ended", "_session", "_touched")
+    __slots__ = ("_database", "_driver", "_ended", "_session", "_touched")
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._session: HandlerSession | None = None
+        self._driver: Any = None
         self._touched = False
         self._ended = False
 
@@ -131,7 +132,7 @@ class UnitOfWork:
         """Between two events of a group: send what the last handler left pending, then forget its objects.
 
         So an error comes out in the turn of the handler that caused it, and no object of one handler is seen by the
-        next. Raises `ConsumerError` when the handler left a savepoint open.
+        next. Raises `ConsumerError` when the handler left a savepoint open or ended the transaction.
         """
         session = self._session
         if session is None or not session.in_transaction():
@@ -140,8 +141,18 @@ class UnitOfWork:
             raise ConsumerError("a handler left a savepoint of session.begin_nested() open")
         if session.new or session.dirty or session.deleted:
             await session.flush()
+        await self._require_transaction(session)
         session.expunge_all()
         session.info.clear()
+
+    async def _require_transaction(self, session: HandlerSession) -> None:
+        """Find out whether a handler has sent a COMMIT or ROLLBACK of its own as SQL, which no session notices."""
+        if self._driver is None:
+            connection = await session.connection()
+            self._driver = (await connection.get_raw_connection()).driver_connection
+        sqlite = self._database.dialect == "sqlite"
+        if not (self._driver.in_transaction if sqlite else self._driver.is_in_transaction()):
+            raise ConsumerError("a handler ended the transaction with SQL of its own: the worker commits")
 
     async def commit(self, rows: Sequence[InboxRow]) -> None:
         """Put the events into the inbox and commit everything; after any failure everything is rolled back.
@@ -173,7 +184,8 @@ class UnitOfWork:
 
     async def _commit_rows(self, rows: Sequence[InboxRow]) -> None:
         with own_trouble():
-            async with asyncio.timeout(_COMMIT_TIMEOUT), self._database.engine.connect() as connection:
+            async with asyncio.timeout(None) as limit, self._database.engine.connect() as connection:
+                limit.reschedule(asyncio.get_running_loop().time() + _COMMIT_TIMEOUT)
                 await connection.begin()
                 await _insert(connection, self._database, rows)
                 await _settle(connection.commit())

@@ -7,12 +7,12 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,10 +31,10 @@ from consumer.settings_loading import load_settings
 __all__ = ["command"]
 
 _COLUMNS: Final = ("id", "reason", "type", "source", "put aside", "attempts", "fate")
-_WHOLE: Final = ("id", "reason", "attempts", "fate")
-"""Columns of a table that are never folded, however narrow the terminal."""
+_SHORT_COLUMNS: Final = ("id", "reason", "type", "source", "aside (UTC)", "tried", "fate")
+"""For a terminal of 80 columns."""
 _ROWS_PER_TABLE: Final = 1000
-_SHOWN_OF_ID: Final = 12
+_SHOWN_OF_ID: Final = 10
 _SHORTEST_ID: Final = 4
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PRIVATE: Final = ("message", "attributes", "event_id", "user_id", "detail")
@@ -256,12 +256,13 @@ def _print_array(items: Iterable[dict[str, Any]]) -> None:
 def _print_tables(entries: Iterator[Entry]) -> None:
     console = Console()
     while rows := list(islice(entries, _ROWS_PER_TABLE)):
-        table = Table(box=SIMPLE, pad_edge=False)
-        for column in _COLUMNS:
-            table.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
+        table = Table(box=None, padding=(0, 1, 0, 0))
+        for column in _SHORT_COLUMNS:
+            table.add_column(column, overflow="fold", no_wrap=column not in {"type", "fate"})
         for entry in rows:
-            identity, *others = _cells(entry)
-            table.add_row(Text(identity[:_SHOWN_OF_ID]), *map(Text, others))
+            identity, reason, kind, source, _, attempts, fate = _cells(entry)
+            time = entry.record.dead_lettered_at.astimezone(UTC).strftime("%m-%d %H:%M")
+            table.add_row(*map(Text, (identity[:_SHOWN_OF_ID], reason, kind, source, time, attempts, fate)))
         console.print(table)
 
 

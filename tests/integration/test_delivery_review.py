@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from consumer import Context, Reject, Unavailable
+from consumer import database as database_module
 from consumer import intake as intake_module
 from consumer import pipeline as pipeline_module
 from consumer import recovery as recovery_module
 from consumer.app import App
+from consumer.database import Database
 from consumer.events import LabResultEvent, ProgramEvent
 from consumer.sources.base import Depth, Message, Outgoing
 from consumer.sources.local import LocalSource
@@ -97,8 +99,8 @@ async def test_nothing_expires_in_a_parked_lane(rig: Rig, monkeypatch: pytest.Mo
             raise Reject("never")
         await effect(event, context)
 
-    changes = {"SOURCES__LABS__OPTIONS__RETENTION": "4s", "SOURCES__LABS__LANE_ON_DEAD_LETTER": "park"}
-    async with rig.worker(table, **changes):
+    rig.changes |= {"SOURCES__LABS__OPTIONS__RETENTION": "4s", "SOURCES__LABS__LANE_ON_DEAD_LETTER": "park"}
+    async with rig.worker(table):
         await rig.publish(Outgoing(signed(program(one)), ordering_key="a") for one in ("bad", "e1", "e2", "e3"))
         await eventually(lambda: rig.reasons() == Counter(rejected=1, expiring=3), within=8)
     assert rig.effects() == Counter()
@@ -426,6 +428,34 @@ async def test_a_stuck_handler_shows_although_it_shares_a_transaction(rig: Rig) 
             assert app.worker._overdue() > 0.5  # its ten seconds of grace are not waited for
         finally:
             release.set()
+
+
+async def test_a_long_line_for_the_one_writer_is_no_trouble(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers that wait for SQLite's one writer longer than for a connection, and failures to count: no pause."""
+    monkeypatch.setattr(database_module, "_POOL_TIMEOUT", 0.5)
+    monkeypatch.setitem(Database.transaction.__wrapped__.__kwdefaults__, "within", 0.5)  # type: ignore[attr-defined] # a decorated function's
+    table = effects_table()
+    failed: set[str] = set()
+
+    @table.on(ProgramEvent)
+    async def slow(event: ProgramEvent, context: Context) -> None:
+        await effect(event, context)
+        await asyncio.sleep(0.05)
+        if event.event_id.endswith("7") and event.event_id not in failed:
+            failed.add(event.event_id)
+            raise RuntimeError
+
+    await rig.publish(signed(program(f"e{n}")) for n in range(60))
+    paused = False
+    async with rig.worker(table) as app:
+        intake = app.worker.intakes[0]
+        async with asyncio.timeout(20):
+            while intake.held or len(rig.effects()) < 60:
+                paused = paused or not intake.breaker.closed
+                await asyncio.sleep(0.02)
+    assert not paused
+    assert set(rig.effects().values()) == {1}
+    assert len(failed) == 6
 
 
 # Pauses and stops

@@ -22,7 +22,7 @@ from consumer.errors import ConsumerError
 from consumer.events import DailyDeviceEvent, LabResultEvent, NudgeEvent
 from consumer.events.reading import ThriveReader
 from consumer.guard import Guard
-from consumer.inbox import Inbox
+from consumer.inbox import Inbox, InboxRow
 from consumer.opening import open_message
 from consumer.ops.metrics import Metrics
 from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Lost, Verdict, WillRetry
@@ -242,12 +242,17 @@ async def commits(event: LabResultEvent, context: Context) -> None:
     await context.session.commit()
 
 
+async def rolls_back_in_sql(event: LabResultEvent, context: Context) -> None:
+    await write(context, "x")
+    await context.session.execute(text("ROLLBACK"))
+
+
 async def recurses(event: LabResultEvent, context: Context) -> None:
     await recurses(event, context)
 
 
 @pytest.mark.parametrize(
-    "handler", [returns_retry, exits, lets_a_cancellation_escape, takes_too_long, commits, recurses]
+    "handler", [returns_retry, exits, lets_a_cancellation_escape, takes_too_long, commits, rolls_back_in_sql, recurses]
 )
 @pytest.mark.parametrize("fast", [False, True])
 async def test_no_way_to_fail_counts_as_done_or_stops_the_worker(bench: Any, handler: Any, fast: bool) -> None:
@@ -267,6 +272,22 @@ async def test_no_way_to_fail_counts_as_done_or_stops_the_worker(bench: Any, han
         assert isinstance(verdicts[1], WillRetry)
         assert await at.rows() == ["n1", "n2"]
         assert await at.attempts() == 1
+
+
+async def test_an_event_handled_elsewhere_meanwhile_is_no_dead_letter(bench: Any) -> None:
+    """The last attempt here fails after another worker has succeeded: a duplicate, and its attempts are forgotten."""
+    table = DispatchTable()
+
+    @table.on(LabResultEvent)
+    async def handle(event: LabResultEvent, context: Context) -> None:
+        async with at.inbox.transaction() as other:
+            await other.commit([InboxRow(item.key, item.body_hash)])
+        raise ValueError
+
+    async with bench(table, max_attempts=1) as at:
+        item = at.item("e1")
+        assert await at.pipeline.outcome(item) == Duplicate()
+        assert await at.attempts() == 0
 
 
 async def test_a_group_is_not_observable(bench: Any) -> None:
