@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from consumer.breaker import Breaker
+from consumer.dead_letters.record import record_id
 from consumer.dead_letters.writing import DeadLetterWriter, record_of
 from consumer.deliveries import Held, Item
 from consumer.errors import DatabaseError, DeadLetterError
@@ -233,7 +234,7 @@ class Intake:
             reason=verdict.reason,
             event_id=item.event_id,
             event_type=item.event_type,
-            message_id=item.held.message.message_id,
+            dead_letter=record_id(item.route.source, item.held.message.message_id, item.index),
             attempt=item.attempt,
         )
         self._conclude(item, verdict)

@@ -367,7 +367,12 @@ class Pipeline:
             return GivenBack("too many events in a row failed in handlers")
         if failed is not None:
             _log.warning(
-                "handler_failed", source=item.route.source, event_id=item.event_id, attempt=item.attempt, error=error
+                "handler_failed",
+                source=item.route.source,
+                event_id=item.event_id,
+                event_type=item.event_type,
+                attempt=item.attempt,
+                error=error,
             )
         if not item.route.counts_attempts:
             return WillRetry(delay or 0.0)

@@ -138,7 +138,9 @@ class DeadLetterSettings(Section):
     max_age: AgeLimit = Field(_DEFAULT_DEAD_LETTER_AGE, description="How long dead letters may be replayed, or off.")
     recipients: Texts = Field(default_factory=list, description="age public keys to which dead letters are encrypted.")
     identity_file: OptionalFilePath = Field(None, description="age identity that reads them; not for the worker.")
-    unproven_limit: Size = Field(256 * MEBIBYTE, description="Most bytes kept of messages that nobody is known to have signed.")
+    unproven_limit: Size = Field(
+        256 * MEBIBYTE, description="Most bytes kept of messages that nobody is known to have signed."
+    )
 
 
 class HealthSettings(Section):
