@@ -36,7 +36,7 @@ __all__ = [
     "wrap_neutral",
 ]
 
-MAX_ENVELOPES: Final = 10_000
+MAX_ENVELOPES: Final = 1_000
 """The most envelopes one message may hold: a forged array of a million `{}` must not become a million dead letters."""
 
 Opening = Mapping[str, "Opening"]

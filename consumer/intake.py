@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from consumer.breaker import Breaker
-from consumer.dead_letters.record import record_id
-from consumer.dead_letters.writing import DeadLetterWriter, record_of
+from consumer.dead_letters.desk import Desk
 from consumer.deliveries import Held, Item
-from consumer.errors import DatabaseError, DeadLetterError
+from consumer.errors import DatabaseError
 from consumer.expiry import time_left
 from consumer.failures import describe
 from consumer.lanes import Lanes
@@ -29,6 +28,7 @@ from consumer.settlement import Settlement
 from consumer.sources.base import Message, Source
 
 if TYPE_CHECKING:
+    from consumer.dead_letters.writing import DeadLetterWriter
     from consumer.inbox import Inbox
     from consumer.ops.metrics import SourceMetrics
     from consumer.pipeline import Pipeline
@@ -72,10 +72,9 @@ class Intake:
         self.held: dict[Held, None] = {}
         self.receiver = Receiver(source, self.permits, self, may_receive=lambda: self.breaker.closed)
         self._pipeline = pipeline
-        self._inbox = inbox
-        self._dead_letters = dead_letters
         self._metrics = metrics
         self._parking = ParkedLanes(inbox, source.name) if park_lanes else None
+        self._desk = Desk(dead_letters, inbox, parking=self._parking)
         self._lanes: Lanes[Held] = Lanes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiters: dict[Held, asyncio.Future[None]] = {}
@@ -187,7 +186,7 @@ class Intake:
         """An envelope's outcome is known, and durable unless it is a dead letter, which is made durable first."""
         verdict = self._judge(item, verdict)
         if isinstance(verdict, DeadLettered):
-            self._track(self._dead_letter(item, verdict))
+            self._track(self._put_aside(item, verdict))
         else:
             self._conclude(item, verdict)
 
@@ -214,41 +213,8 @@ class Intake:
         self._pause("signatures", None)
         return verdict
 
-    async def _dead_letter(self, item: Item, verdict: DeadLettered) -> None:
-        now = datetime.now(UTC)
-        received = now - timedelta(seconds=time.monotonic() - item.held.received_at)
-        try:
-            await self._dead_letters.write(record_of(item, verdict, first_received_at=received, now=now))
-            if self._parking is not None and item.held.lane is not None and item.proven:
-                # What was never an event leaves no gap in its lane, and its sender must not be able to close one.
-                await self._parking.park(item.held.lane)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the message is not safe yet
-            if not isinstance(error, DeadLetterError | DatabaseError):
-                _log.error("dead_letter_failed", source=self.source.name, **describe(error))
-            self._conclude(item, GivenBack(type(error).__name__))
-            return
-        await self._tidy(item, verdict)
-        _log.warning(
-            "dead_lettered",
-            source=self.source.name,
-            reason=verdict.reason,
-            event_id=item.event_id,
-            event_type=item.event_type,
-            dead_letter=record_id(item.route.source, item.held.message.message_id, item.index),
-            attempt=item.attempt,
-        )
-        self._conclude(item, verdict)
-
-    async def _tidy(self, item: Item, verdict: DeadLettered) -> None:
-        """Forget the attempts of what is put aside; or note it, while its delivery may come again for others."""
-        try:
-            if item.key and item.held.several:
-                await self._inbox.mark_dead_lettered([item.key])
-                item.held.marked.append(item.key)
-            elif item.attempt > 1 or verdict.reason in ("attempts_exhausted", "crashed", "expiring"):
-                await self._inbox.forget_attempts([item.key])
-        except DatabaseError:
-            _log.warning("attempts_not_forgotten", source=self.source.name, event_id=item.event_id)
+    async def _put_aside(self, item: Item, verdict: DeadLettered) -> None:
+        self._conclude(item, await self._desk.put_aside(item, verdict))
 
     def _conclude(self, item: Item, verdict: Verdict) -> None:
         held = item.held
@@ -294,7 +260,7 @@ class Intake:
         done = not (held.gave_back or held.delay is not None or held.unhandled)
         if done:
             if held.marked:
-                self._track(self._forget_marks(held))
+                self._track(self._desk.forget_marks(held))
             # With the lease lost this is best effort: the effect is there, whoever has the message now finds it.
             self.settlement.ack(held)
         elif held.lost:
@@ -323,12 +289,6 @@ class Intake:
         for follower in followers:
             self.settlement.release(follower, 0.0)
             self._concluded(follower)
-
-    async def _forget_marks(self, held: Held) -> None:
-        try:
-            await self._inbox.forget_attempts(held.marked)
-        except DatabaseError:
-            _log.warning("attempts_not_forgotten", source=self.source.name)
 
     def _settled(self, held: Held) -> None:
         self.held.pop(held, None)

@@ -29,7 +29,7 @@ _PRAGMAS = (
     "PRAGMA busy_timeout = 0",  # a wait inside SQLite would hold the loop; `_patiently` waits instead
     "PRAGMA synchronous = FULL",  # in WAL mode NORMAL loses acknowledged commits when the power goes
     "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -16000",
+    "PRAGMA cache_size = -4000",
     "PRAGMA journal_size_limit = 67108864",
 )
 

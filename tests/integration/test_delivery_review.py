@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from consumer import Context, Reject, Unavailable
+from consumer import alone as alone_module
 from consumer import database as database_module
 from consumer import intake as intake_module
-from consumer import pipeline as pipeline_module
 from consumer import recovery as recovery_module
 from consumer.app import App
 from consumer.database import Database
@@ -241,7 +241,7 @@ async def test_an_event_that_always_meets_a_locked_database_is_at_fault(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A handler that locks itself out, with a connection of its own, uses up its attempts; others are handled."""
-    monkeypatch.setattr(pipeline_module, "_CONFLICTS", 2)
+    monkeypatch.setattr(alone_module, "_CONFLICTS", 2)
     table = effects_table()
 
     @table.on(LabResultEvent)

@@ -1,0 +1,235 @@
+"""One event, run alone: the inbox, the handlers, the commit, and what a failure of theirs means."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from consumer.errors import DatabaseConflict, DatabaseError
+from consumer.failures import describe
+from consumer.inbox import InboxRow, LostRace, Seen
+from consumer.outcomes import (
+    DeadLettered,
+    Duplicate,
+    GivenBack,
+    Handled,
+    Lost,
+    Reject,
+    Retry,
+    Unavailable,
+    Verdict,
+    WillRetry,
+)
+from consumer.retry import backoff
+from consumer.running import HandlerFailed, LeaseLapsed, Runner
+
+if TYPE_CHECKING:
+    from consumer.database import Database
+    from consumer.deliveries import Item
+    from consumer.inbox import Inbox
+
+__all__ = ["Alone", "known", "row"]
+
+_log = structlog.get_logger("pipeline")
+
+_CONFLICTS = 10
+"""How often one run starts again after a deadlock, a lock or a commit in doubt."""
+_CRASHES = 3
+"""The start without an outcome that makes an event a dead letter instead."""
+_TROUBLES = 3
+"""How often an event may meet trouble that others do not."""
+_REMEMBERED = 10_000
+"""Events whose trouble is remembered; keys come from outside, so there is a bound."""
+
+
+class Alone:
+    """Runs events one by one; only these runs count as attempts."""
+
+    def __init__(
+        self, *, database: Database, inbox: Inbox, runner: Runner, retry_base: float, retry_cap: float
+    ) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._runner = runner
+        self._retry_base = retry_base
+        self._retry_cap = retry_cap
+        self._suspects = asyncio.Lock()
+        self._successes = 0
+        self._troubles: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+
+    async def verdict(self, item: Item, *, defer: bool) -> Verdict | None:
+        """The verdict of a run alone, or None when only the inbox row is missing, which a group will write.
+
+        A deadlock, a serialization failure, a lock or a commit in doubt starts again from the inbox; it is not an
+        attempt.
+        """
+        trouble: DatabaseError | None = None
+        for turn in range(_CONFLICTS):
+            try:
+                return await self._attempt(item, defer=defer)
+            except (LostRace, DatabaseConflict) as error:
+                trouble = error
+                await asyncio.sleep(backoff(turn + 1, base=0.02, cap=1.0))
+            except DatabaseError as error:
+                return await self._blame(item, error)
+        return await self._blame(item, trouble or DatabaseConflict("the database keeps refusing the transaction"))
+
+    async def _attempt(self, item: Item, *, defer: bool) -> Verdict | None:
+        seen = (await self._inbox.lookup([item.key])).get(item.key)
+        verdict = known(item, seen)
+        if verdict is not None:
+            return verdict
+        if item.held.message.receive_count > item.route.max_receives:
+            # One at a time, or each would be blamed for the crash that another one causes.
+            async with self._suspects:
+                return await self._attempt_suspect(item, seen, defer=defer)
+        return await self._run_alone(item, seen, defer=defer)
+
+    async def _attempt_suspect(self, item: Item, seen: Seen | None, *, defer: bool) -> Verdict | None:
+        """Run what may have crashed the worker, its start recorded first."""
+        if item.held.lapsed:
+            return Lost()
+        if await self._inbox.record_start(item.key) >= _CRASHES:
+            return DeadLettered("crashed", "the worker ended every time while it handled this event")
+        try:
+            # `Seen`: the start that was recorded goes with the commit.
+            verdict = await self._run_alone(item, seen or Seen(), defer=defer)
+        except BaseException:
+            await asyncio.shield(self._inbox.clear_starts([item.key]))
+            raise
+        if isinstance(verdict, GivenBack | Lost | DeadLettered | None):
+            await self._inbox.clear_starts([item.key])
+        return verdict
+
+    async def _run_alone(self, item: Item, seen: Seen | None, *, defer: bool) -> Verdict | None:
+        try:
+            async with self._inbox.transaction() as unit:
+                if not item.ran:
+                    await self._runner.run_alone(item, unit)
+                    if defer and not unit.touched:
+                        item.ran = True
+                        return None
+                await unit.commit([row(item, seen)])
+        except LeaseLapsed:
+            return Lost()
+        except HandlerFailed as failed:
+            return await self._judge(item, failed)
+        except (LostRace, DatabaseError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a constraint checked at flush or commit is the handler's
+            trouble = self._database.classify(error)
+            if trouble is not None:
+                raise trouble from None
+            name = item.handlers[-1].name if item.handlers else None
+            return await self._failed(item, None, HandlerFailed(name or "", error))
+        return Handled()
+
+    async def _judge(self, item: Item, failed: HandlerFailed) -> Verdict:
+        """What a handler meant by raising."""
+        error = failed.error
+        if isinstance(error, Retry):
+            return await self._failed(item, error.delay, None)
+        if isinstance(error, Reject):
+            return DeadLettered("rejected", error.detail)
+        if isinstance(error, Unavailable):
+            return await self._blame(item, error, retry_after=error.retry_after, failed=failed)
+        trouble = error if isinstance(error, DatabaseError) else self._database.classify(error)
+        if isinstance(trouble, DatabaseConflict):
+            raise trouble from None
+        if trouble is not None:
+            return await self._blame(item, trouble, failed=failed)
+        return await self._failed(item, None, failed)
+
+    async def _failed(self, item: Item, delay: float | None, failed: HandlerFailed | None) -> Verdict:
+        """Record a failed attempt; the verdict it leads to."""
+        error = describe(failed.error, failed.handler) if failed else None
+        if item.route.guard.suspicion == "handlers":
+            return GivenBack("too many events in a row failed in handlers")
+        if failed is not None:
+            _log.warning(
+                "handler_failed",
+                source=item.route.source,
+                event_id=item.event_id,
+                event_type=item.event_type,
+                attempt=item.attempt,
+                error=error,
+            )
+        if not item.route.counts_attempts:
+            return WillRetry(delay or 0.0)
+        item.route.guard.failed(item.key)
+        failures = (await self._inbox.record_failures([item.key]))[item.key]
+        if failures >= item.route.max_attempts:
+            return await self._exhausted(item, error)
+        if delay is None:
+            delay = backoff(failures, base=self._retry_base, cap=self._retry_cap)
+        return WillRetry(delay)
+
+    async def _exhausted(self, item: Item, error: dict[str, Any] | None) -> Verdict:
+        """The last attempt failed; unless another worker succeeded meanwhile, the event is put aside."""
+        seen = (await self._inbox.lookup([item.key])).get(item.key)
+        if seen is not None and seen.body_hash == item.body_hash:
+            await self._inbox.forget_attempts([item.key])
+            return Duplicate()
+        return DeadLettered("attempts_exhausted", None, error)
+
+    async def _blame(
+        self,
+        item: Item,
+        trouble: BaseException,
+        *,
+        retry_after: float | None = None,
+        failed: HandlerFailed | None = None,
+    ) -> Verdict:
+        """Own trouble is not the event's fault, unless it meets it again and again while others get through."""
+        troubles, successes = self._troubles.pop(item.key, (0, -1))
+        if successes != self._successes:
+            troubles += 1
+        self._troubles[item.key] = (troubles, self._successes)
+        if len(self._troubles) > _REMEMBERED:
+            self._troubles.popitem(last=False)
+        if troubles >= _TROUBLES and await self._healthy():
+            self._troubles.pop(item.key, None)
+            return await self._failed(item, None, failed or HandlerFailed("", trouble))
+        return GivenBack(type(trouble).__name__, retry_after)
+
+    async def _healthy(self) -> bool:
+        try:
+            await self._database.ping()
+        except DatabaseError:
+            return False
+        return True
+
+    def settled(self, item: Item, verdict: Verdict) -> None:
+        """Remember what a verdict says about others: successes prove that no trouble is general."""
+        if isinstance(verdict, Handled):
+            self._successes += 1
+            item.route.guard.handled()
+        if not isinstance(verdict, GivenBack | Lost):
+            self._troubles.pop(item.key, None)
+
+
+def known(item: Item, seen: Seen | None) -> Verdict | None:
+    """The verdict that the inbox already knows, or None: handle it."""
+    if not item.ran and item.held.lapsed:
+        return Lost()
+    if seen is None:
+        return None
+    if seen.body_hash is None:
+        item.attempt = seen.failures + 1
+        if seen.dead_lettered and item.route.counts_attempts:
+            if item.held.several:
+                item.held.marked.append(item.key)
+            return Duplicate()
+        exhausted = seen.failures >= item.route.max_attempts and item.route.counts_attempts
+        return DeadLettered("attempts_exhausted", "recorded before") if exhausted else None
+    if seen.body_hash == item.body_hash:
+        return Duplicate()
+    return DeadLettered("conflicting_duplicate", "an event with this id and another body was handled before")
+
+
+def row(item: Item, seen: Seen | None) -> InboxRow:
+    """The inbox row of an event that takes effect; what was recorded of its attempts goes with it."""
+    return InboxRow(item.key, item.body_hash, failed_before=seen is not None or item.attempt > 1)
