@@ -229,7 +229,8 @@ class Settings(Section):
             raise SettingsError(_no_such_source(name, self.sources))
         updates: dict[str, Any] = {key: getattr(self, key) for key in INHERITED if key not in own.model_fields_set}
         if "poll_wait" not in own.model_fields_set:
-            updates["poll_wait"] = min(own.poll_wait, self.drain_timeout)
+            # A stop waits for the poll under way, and needs time for what it brings.
+            updates["poll_wait"] = min(own.poll_wait, self.drain_timeout / 2)
         provider = self.thrive.signature if own.provider == "thrive" else self.sahha.signature
         updates["signature"] = _over(provider, own.signature)
         return own.model_copy(update=updates)

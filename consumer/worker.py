@@ -117,7 +117,9 @@ class Worker:
         if not pipeline.done():
             await _wait(finished, handlers_until)
         if not finished.done():
-            _log.warning("drain_cut_short", in_hand=sum(len(intake.held) for intake in self.intakes))
+            in_hand = sum(len(intake.held) for intake in self.intakes)
+            if in_hand:
+                _log.warning("drain_cut_short", in_hand=in_hand)
             for intake in self.intakes:
                 intake.give_back_all()
         pipeline.cancel()
@@ -129,6 +131,8 @@ class Worker:
         left = sum(len(intake.held) for intake in self.intakes)
         if left:
             _log.error("left_to_their_leases", count=left)
+        finished.cancel()
+        await asyncio.gather(finished, return_exceptions=True)
         _log.info("drained", seconds=round(time.monotonic() - begun, 2))
 
     @staticmethod

@@ -15,6 +15,8 @@ from typing import Any, Literal, TextIO
 
 import structlog
 
+from consumer.failures import describe
+
 __all__ = ["configure_logging", "report_stray", "strays_reported"]
 
 _NOISY = ("botocore", "aiobotocore", "aioboto3", "aiosqlite", "sqlalchemy", "consumer.database", "aiohttp", "asyncio")
@@ -76,8 +78,6 @@ def report_stray(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
     The loop's own words hold the exception's text and the arguments of callbacks, so they are left out.
     """
-    from consumer.failures import describe  # noqa: PLC0415 - only when there is one
-
     error = context.get("exception")
     if isinstance(error, BaseException):
         structlog.get_logger("worker").error("stray_failure", error=describe(error))
@@ -101,8 +101,6 @@ def strays_reported() -> Iterator[None]:
 
 
 def _report_unraisable(args: Any) -> None:
-    from consumer.failures import describe  # noqa: PLC0415 - only when there is one
-
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
         structlog.get_logger("worker").error("stray_failure", error=describe(args.exc_value))
 
@@ -143,8 +141,6 @@ def _plain(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
 
 def _reduce_exception(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace a traceback by what may be said of it."""
-    from consumer.failures import describe  # noqa: PLC0415 - only when there is one
-
     info = event.pop("exc_info", None)
     error = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else sys.exc_info()[1]
     if info and error is not None:

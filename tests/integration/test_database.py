@@ -374,7 +374,7 @@ async def test_ending_the_transaction_by_the_back_door_fails(database: Database,
     async with inbox.transaction() as unit:
         connection = await unit.session.connection()
         await connection.commit()
-        with pytest.raises(InvalidRequestError):
+        with pytest.raises(ConsumerError):
             await unit.commit([InboxRow(A, HASH)])
     assert await inbox.lookup([A]) == {}
     await _healthy(database)

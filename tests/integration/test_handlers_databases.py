@@ -101,6 +101,7 @@ async def test_tables_are_created_once(database: Database) -> None:
     names = sorted(metadata.tables)
     assert await missing_tables(database, [metadata]) == names
     other = Database(str(database.engine.url)) if database.dialect == "sqlite" else database
+    await other.open()
     created = await asyncio.gather(*(create_tables(one, [metadata]) for one in (database, other, database)))
     assert names in created
     assert await missing_tables(database, [metadata]) == []

@@ -185,7 +185,7 @@ def test_default_retention_covers_a_sahha_source() -> None:
 
 def test_poll_wait_is_shortened_for_a_short_drain() -> None:
     """A poll wait nobody asked for gives way to the drain timeout."""
-    assert load(**sqs(DRAIN_TIMEOUT="2s")).settings.source("labs").poll_wait == 2.0
+    assert load(**sqs(DRAIN_TIMEOUT="2s")).settings.source("labs").poll_wait == 1.0
     assert load(**sqs()).settings.source("labs").poll_wait == 10.0
 
 
