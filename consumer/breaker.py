@@ -33,6 +33,11 @@ class Breaker:
         self._rand = rand
 
     @property
+    def tries(self) -> int:
+        """How often it opened or a probe failed since an event was last handled."""
+        return self._tries
+
+    @property
     def closed(self) -> bool:
         """Whether the source receives as usual."""
         return self.state is BreakerState.CLOSED

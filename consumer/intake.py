@@ -40,7 +40,7 @@ _log = structlog.get_logger("worker")
 _OFFLOAD_BYTES = 256 * 1024
 _ARRAY = b"[ \t\r\n"
 """What a message begins with that may be an array of envelopes."""
-_SUSPECT_DELAY = 30.0
+_SUSPECT_DELAY = 10.0
 _QUIET = ("stopped", "withdrawn")
 """Reasons to give a delivery back that say nothing about trouble."""
 

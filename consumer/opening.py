@@ -30,7 +30,13 @@ def open_message(held: Held, route: Route) -> list[Item]:
         route.guard.signature_bad()
         return [_refused(Item(held, route, 0, raw), error.reason, str(error))]
     items = [_open_envelope(held, route, index, envelope) for index, envelope in enumerate(envelopes)]
-    if len(items) == 1 or any(item.proven for item in items):
+    proven = any(item.proven for item in items)
+    if proven:
+        route.guard.signature_good()
+    else:
+        # Once a message: one with a thousand forged members is one forgery.
+        route.guard.signature_bad()
+    if proven or len(items) == 1:
         return items
     first = items[0].verdict
     reason = first.reason if isinstance(first, DeadLettered) else "unreadable"
@@ -43,12 +49,7 @@ def _open_envelope(held: Held, route: Route, index: int, raw: bytes) -> Item:
         opened = _verify(held, route, raw)
     except VerificationError as error:
         item.proven = error.proven
-        if error.proven:
-            route.guard.signature_good()
-        else:
-            route.guard.signature_bad()
         return _refused(item, error.reason, str(error))
-    route.guard.signature_good()
     item.proven = True
     item.signed_at = opened.signed_at
     try:

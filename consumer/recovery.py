@@ -24,7 +24,10 @@ _log = structlog.get_logger("worker")
 _SWEEP_EVERY = timedelta(minutes=15)
 _SWEEP_BATCHES = 20
 _SWEEP_DELAY = 60.0
-_SIGNATURE_PROBES = 10
+_TURN = 0.05
+_BATCH = 10
+_SCAN_BATCHES = 100
+"""How far a probe looks for one good signature: an honest message may stand behind many forged ones."""
 
 
 class Recovery:
@@ -63,25 +66,42 @@ class Recovery:
 
     async def _let_through(self) -> None:
         intake, breaker = self._intake, self._intake.breaker
-        suspected = intake.route.guard.suspicion
-        messages = await intake.receiver.once(_SIGNATURE_PROBES)
-        if not messages and suspected is None:
-            if intake.receiver.error is None:
-                intake.resume()
-            else:
-                breaker.probe_failed(time.monotonic())
+        if intake.route.guard.suspicion == "signatures":
+            await self._look_for_a_signature()
+        else:
+            await self._try_one()
+        if breaker.state is not BreakerState.HALF_OPEN:
             return
-        chosen = messages if suspected == "signatures" else self._other(messages)
+        if intake.route.guard.suspicion is None and intake.receiver.error is None:
+            intake.resume()
+        else:
+            breaker.probe_failed(time.monotonic())
+
+    async def _try_one(self) -> None:
+        """Let one delivery through; with none in the queue there is nothing to prove."""
+        intake = self._intake
+        messages = await intake.receiver.once(_BATCH)
+        chosen = self._other(messages)
         rest = [message for message in messages if message not in chosen]
         for message in rest:
             intake.permits.give_back(len(message.body))
         intake.refuse(rest)
         for held in intake.admit(chosen):
             await intake.concluded(held)
-        if breaker.state is BreakerState.HALF_OPEN and intake.route.guard.suspicion is None:
-            intake.resume()
-        elif breaker.state is BreakerState.HALF_OPEN:
-            breaker.probe_failed(time.monotonic())
+
+    async def _look_for_a_signature(self) -> None:
+        """Open messages until one proves that the secrets are right; the bad ones go back for a while."""
+        intake = self._intake
+        for _ in range(_SCAN_BATCHES):
+            messages = await intake.receiver.once(_BATCH)
+            for held in intake.admit(messages):
+                await intake.concluded(held)
+            if (
+                not messages
+                or intake.route.guard.suspicion is None
+                or intake.breaker.state is not BreakerState.HALF_OPEN
+            ):
+                return
 
     def _other(self, messages: list[Message]) -> list[Message]:
         """One message, and another one than the last that met the trouble, if there is one."""
@@ -98,7 +118,7 @@ class Recovery:
         """Look for messages whose queue is about to delete them; the others come again a little later."""
         in_vain = 0
         while in_vain < _SWEEP_BATCHES:
-            messages = await self._intake.receiver.once(_SIGNATURE_PROBES)
+            messages = await self._intake.receiver.once(_BATCH)
             if not messages:
                 return
             kept = self._intake.expire(messages)

@@ -147,7 +147,7 @@ class Worker:
         since: float | None = None
         while True:
             await asyncio.sleep(min(_IDLE_LOOK, idle_after / 2) if idle_after else _IDLE_LOOK)
-            suspected = [i for i in self.intakes if not i.breaker.closed and i.route.guard.suspicion is not None]
+            suspected = [i for i in self.intakes if i.route.guard.suspicion is not None and i.breaker.tries > 1]
             if suspected:
                 self._failed = _suspicion_text(suspected[0])
                 self._stop.set()
@@ -204,5 +204,8 @@ async def _wait(future: asyncio.Future[Any], until: float) -> None:
 def _suspicion_text(intake: Intake) -> str:
     name = intake.source.name
     if intake.route.guard.suspicion == "signatures":
-        return f"source {name} is paused: its first 20 signatures all failed, check the signing secret and scheme"
+        return (
+            f"source {name} is paused: its first 20 signatures all failed, and those after them: "
+            "check the signing secret and scheme"
+        )
     return f"source {name} is paused: 50 different events in a row failed in handlers"

@@ -14,12 +14,14 @@ import pytest
 
 from consumer import Context, Unavailable
 from consumer import database as database_module
+from consumer import intake as intake_module
 from consumer import recovery as recovery_module
 from consumer.database import Database
 from consumer.errors import DatabaseUnavailable
 from consumer.events import ProgramEvent
 from consumer.inbox import Inbox
 from consumer.sources.base import Outgoing
+from consumer.worker import WorkerFailed
 from tests.conformance.rig import Rig, effect, effects_table, eventually, program, signed
 from tests.servers.postgres import postgres_server
 
@@ -244,3 +246,27 @@ async def test_the_database_file_taken_away(rig: Rig) -> None:
             file.rename(rig.folder / file.name)
         await eventually(lambda: rig.effects()["after"], within=30)
     _nobody_was_blamed(rig)
+
+
+async def test_a_flood_of_forgeries_at_the_start_does_not_stop_honest_messages(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source looks like one with a wrong secret, until the first probe finds an honest message behind the flood."""
+    monkeypatch.setattr(intake_module, "_SUSPECT_DELAY", 2.0)
+    table = effects_table()
+    table.on(ProgramEvent)(effect)
+    await rig.publish(signed(program(f"f{n}"), secret="a forger's") for n in range(400))
+    await rig.publish([signed(program("honest"))])
+    async with rig.worker(table) as app:
+        await eventually(lambda: rig.effects() == Counter(honest=1), within=8)
+        await eventually(lambda: rig.reasons() == Counter(bad_signature=400))
+        assert app.worker.not_ready() is None
+
+
+async def test_a_run_until_idle_ends_when_every_signature_is_bad(rig: Rig) -> None:
+    """It could wait for ever; instead it says what to look at, once a probe has found nothing better."""
+    table = effects_table()
+    await rig.publish(signed(program(f"f{n}"), secret="another") for n in range(60))
+    with pytest.raises(WorkerFailed, match="signatures all failed"):
+        await rig.consume(table)
+    assert rig.reasons() == Counter(bad_signature=20)
