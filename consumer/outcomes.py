@@ -100,9 +100,10 @@ class DeadLettered:
     """The event was put aside, for one of `REASONS`."""
 
     reason: str
-    detail: str | None = field(default=None, repr=False)
+    detail: str | None = field(default=None, repr=False, compare=False)
     """Why in more words; may hold health data, so it is kept in the dead letter only."""
-    error: dict[str, Any] | None = field(default=None, repr=False)
+    error: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    """What is kept of a handler's exception; see `consumer.failures.describe`."""
 
 
 @dataclass(frozen=True, slots=True)
