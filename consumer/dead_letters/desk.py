@@ -22,6 +22,10 @@ __all__ = ["Desk"]
 
 _log = structlog.get_logger("worker")
 
+_LINES_MOST = 50.0
+_LINES_A_SECOND = 1.0
+"""Log lines for messages that were never events: so many at once, and so many a second from there."""
+
 
 class Desk:
     """Makes dead letters durable, forgets the attempts of what is put aside, and closes lanes that are to be parked."""
@@ -30,6 +34,9 @@ class Desk:
         self._writer = writer
         self._inbox = inbox
         self._parking = parking
+        self._lines = _LINES_MOST
+        self._told_at = 0.0
+        self._untold = 0
 
     async def put_aside(self, item: Item, verdict: DeadLettered) -> DeadLettered | GivenBack:
         """The verdict itself once its record is durable; `GivenBack` when it could not be kept."""
@@ -46,16 +53,31 @@ class Desk:
                 _log.error("dead_letter_failed", source=item.route.source, **describe(error))
             return GivenBack(type(error).__name__)
         await self._tidy(item, verdict)
+        self._tell(item, verdict, record.id)
+        return verdict
+
+    def _tell(self, item: Item, verdict: DeadLettered, record_id: str) -> None:
+        """One log line a dead letter; of messages that were never events only so many, or they would flood the log."""
+        untold = {}
+        if not item.proven:
+            now = time.monotonic()
+            self._lines = min(_LINES_MOST, self._lines + (now - self._told_at) * _LINES_A_SECOND)
+            self._told_at = now
+            if self._lines < 1:
+                self._untold += 1
+                return
+            self._lines -= 1
+            untold, self._untold = {"untold_before": self._untold} if self._untold else {}, 0
         _log.warning(
             "dead_lettered",
             source=item.route.source,
             reason=verdict.reason,
             event_id=item.event_id,
             event_type=item.event_type,
-            dead_letter=record.id,
+            dead_letter=record_id,
             attempt=item.attempt,
+            **untold,
         )
-        return verdict
 
     async def forget_marks(self, held: Held) -> None:
         """Forget what was noted of a delivery's envelopes: it is settled, and will not come again."""

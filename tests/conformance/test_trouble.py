@@ -249,7 +249,7 @@ async def test_the_database_file_taken_away(rig: Rig) -> None:
 
 
 async def test_a_flood_of_forgeries_at_the_start_does_not_stop_honest_messages(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The source looks like one with a wrong secret, until the first probe finds an honest message behind the flood."""
     monkeypatch.setattr(intake_module, "_SUSPECT_DELAY", 2.0)
@@ -261,6 +261,7 @@ async def test_a_flood_of_forgeries_at_the_start_does_not_stop_honest_messages(
         await eventually(lambda: rig.effects() == Counter(honest=1), within=8)
         await eventually(lambda: rig.reasons() == Counter(bad_signature=400))
         assert app.worker.not_ready() is None
+    assert 50 <= capsys.readouterr().out.count("dead_lettered") < 100, "a log line for each would be a flood of its own"
 
 
 async def test_a_run_until_idle_ends_when_every_signature_is_bad(rig: Rig) -> None:
