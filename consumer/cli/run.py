@@ -18,6 +18,7 @@ from consumer.app import App
 from consumer.cli.common import config_option, handlers_options, load, run_async
 from consumer.collector import settle_collector
 from consumer.durations import parse_duration
+from consumer.errors import SettingsError
 from consumer.ops.logs import configure_logging
 from consumer.ops.server import serve_health
 from consumer.settings_loading import Loaded, load_settings
@@ -72,16 +73,7 @@ def command(
             contextlib.AsyncExitStack() as stack,
         ):
             if settings.health.enabled:
-                port = await stack.enter_async_context(
-                    serve_health(
-                        host=settings.health.host,
-                        port=settings.health.port,
-                        metrics=app.metrics,
-                        not_live=app.worker.not_live,
-                        not_ready=app.worker.not_ready,
-                    )
-                )
-                _log.info("health_server", host=settings.health.host, port=port)
+                await _serve_health(stack, app, loaded)
             settle_collector()
             with _signals(app.worker):
                 names = [intake.source.name for intake in app.worker.intakes]
@@ -97,6 +89,31 @@ def command(
             os._exit(1)
 
     run_async(main, uvloop=settings.uvloop)
+
+
+async def _serve_health(stack: contextlib.AsyncExitStack, app: App, loaded: Loaded) -> None:
+    """Open the health server for as long as the stack lasts.
+
+    A second worker on one machine finds the port taken. That is an error if somebody chose the port, because somebody
+    will ask there; otherwise handling events matters more.
+    """
+    chosen = loaded.settings.health
+    try:
+        port = await stack.enter_async_context(
+            serve_health(
+                host=chosen.host,
+                port=chosen.port,
+                metrics=app.metrics,
+                not_live=app.worker.not_live,
+                not_ready=app.worker.not_ready,
+            )
+        )
+    except SettingsError as error:
+        if loaded.origins.get("health.port") != "default":
+            raise
+        _log.warning("health_server_off", detail=str(error))
+    else:
+        _log.info("health_server", host=chosen.host, port=port)
 
 
 @contextlib.contextmanager
