@@ -411,6 +411,22 @@ async def test_a_crashing_event_is_put_aside_at_its_third_start(bench: Any) -> N
         assert await at.outcome("e2", receive_count=at.route.max_receives + 1) == Handled()
 
 
+async def test_a_failure_recorded_before_does_not_hide_a_crashing_event(bench: Any) -> None:
+    """It failed once as others do, and has ended the process ever since."""
+    table = DispatchTable()
+
+    @table.on(LabResultEvent)
+    async def handle(event: LabResultEvent, context: Context) -> None:
+        raise ValueError
+
+    async with bench(table, max_attempts=8) as at:
+        assert isinstance(await at.outcome("e1"), WillRetry)
+        item = at.item("e1", receive_count=at.route.max_receives + 1)
+        for _ in range(2):
+            await at.inbox.record_start(item.key)
+        assert await at.pipeline.outcome(item) == DeadLettered("crashed")
+
+
 async def test_trouble_that_follows_one_event_while_others_pass_is_its_own(bench: Any) -> None:
     """Unavailable three times, with successes of others between: it counts as failed. Without them, never."""
     table = DispatchTable()
