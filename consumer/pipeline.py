@@ -33,8 +33,8 @@ class Pipeline:
     """Takes opened envelopes and finds out, durably, what becomes of each.
 
     `submit` is for a worker with many in hand; `outcome` handles one and answers (replay, tests). A group of
-    deliveries may share a transaction, which nobody can observe: whenever anything in a group fails, is slow or
-    loses a race, the whole is rolled back and each runs alone, and only runs alone count as attempts.
+    deliveries may share a transaction, which effects and outcomes do not show: whenever anything in a group fails, is
+    slow or loses a race, the whole is rolled back and each runs alone, and only runs alone count as attempts.
     """
 
     def __init__(

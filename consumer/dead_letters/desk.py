@@ -42,8 +42,8 @@ class Desk:
         """The verdict itself once its record is durable; `GivenBack` when it could not be kept."""
         now = datetime.now(UTC)
         received = now - timedelta(seconds=time.monotonic() - item.held.received_at)
-        record = record_of(item, verdict, first_received_at=received, now=now)
         try:
+            record = record_of(item, verdict, first_received_at=received, now=now)
             await self._writer.write(record)
             if self._parking is not None and item.held.lane is not None and item.proven:
                 # What was never an event leaves no gap in its lane, and its sender must not be able to close one.

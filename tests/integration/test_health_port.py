@@ -9,23 +9,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.conformance.rig import Rig
 from tests.faults.harness import ROOT
 
 _HANDLERS = "from consumer import DispatchTable\ntable = DispatchTable()\n"
 
 
-@pytest.fixture
-def taken() -> Iterator[int]:
-    """The default port, by this test or by whoever has it already."""
+@contextlib.contextmanager
+def _taken(port: int) -> Iterator[int]:
+    """A port that somebody listens on: this test, or whoever has it already."""
     with contextlib.closing(socket.socket()) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):
-            listener.bind(("127.0.0.1", 8080))
+            listener.bind(("127.0.0.1", port))
             listener.listen()
-        yield 8080
+        yield port or int(listener.getsockname()[1])
 
 
 def _run(folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -43,16 +41,18 @@ def _run(folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_second_worker_on_a_machine_runs_without_probes(taken: int, tmp_path: Path) -> None:
+def test_a_second_worker_on_a_machine_runs_without_probes(tmp_path: Path) -> None:
     """Nobody chose the port, so the events come first; the log says that nobody can ask for its health."""
-    done = _run(tmp_path)
+    with _taken(8080):
+        done = _run(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "health_server_off" in done.stderr
 
 
-def test_a_chosen_port_that_is_taken_is_an_error(taken: int, tmp_path: Path) -> None:
+def test_a_chosen_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
     """Somebody will ask there."""
-    done = _run(tmp_path, HEALTH__PORT=str(taken))
+    with _taken(0) as port:
+        done = _run(tmp_path, HEALTH__PORT=str(port))
     assert done.returncode == 2
     assert "CONSUMER_HEALTH__PORT: cannot listen" in done.stderr
     assert "Traceback" not in done.stderr
