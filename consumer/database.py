@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-from consumer.database_errors import classify, describe, own_trouble
+from consumer.database_errors import classify, describe, own_trouble, unreached
 from consumer.errors import DatabaseConflict, DatabaseUnavailable, SettingsError
 from consumer.sqlite_inline import InlineConnection
 from consumer.waiting import in_line
@@ -36,6 +36,7 @@ T = TypeVar("T")
 _OWN_TIMEOUT = 15.0
 """Seconds one of our own statements or transactions may take before the database counts as gone."""
 _CONNECT_TIMEOUT = 5.0
+_POSTGRES_PORT = 5432
 _POOL_TIMEOUT = 20.0
 """Seconds to wait for a free connection; on SQLite, for the one transaction that may be open."""
 _RECYCLE = 300
@@ -240,11 +241,13 @@ def _engine(url: str | URL, arguments: dict[str, Any], *, size: int, **options: 
     )
 
 
-async def _reached(connecting: Awaitable[T]) -> T:
+async def _reached(connecting: Awaitable[T], server: str | None = None) -> T:
     """A connection, or `DatabaseUnavailable`: whatever fails before there is one is no event's fault."""
     try:
         return await connecting
     except Exception as exc:  # noqa: BLE001 - drivers raise their own, OSError, ValueError for certificates, ...
+        if server is not None and isinstance(exc, OSError):
+            raise DatabaseUnavailable(f"cannot connect: {unreached(exc)} at {server}") from None
         raise (classify(exc) or DatabaseUnavailable(f"cannot connect: {describe(exc)}")) from None
 
 
@@ -276,12 +279,16 @@ def _postgres_arguments(url: URL, app_name: str) -> dict[str, Any]:
     query = dict(url.query)
     cache = {name: _count(query.pop(name)) for name in ("prepared_statement_cache_size",) if name in query}
     driver: dict[str, Any] = {name: _count(query.pop(name)) for name in ("statement_cache_size",) if name in query}
+    # What parks and unparks events must see what others committed meanwhile, whatever the server's own default is.
+    driver["server_settings"] = {"default_transaction_isolation": "read committed"}
     if "application_name" not in query:
-        driver["server_settings"] = {"application_name": app_name}
+        driver["server_settings"]["application_name"] = app_name
     dsn = url.set(query=query).render_as_string(hide_password=False)
 
+    server = f"{url.host}:{url.port or _POSTGRES_PORT}" if url.host else "libpq's default address"
+
     async def connect(**_: Any) -> Any:
-        return await _reached(asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT, **driver))
+        return await _reached(asyncpg.connect(dsn, timeout=_CONNECT_TIMEOUT, **driver), server)
 
     return {"async_creator_fn": connect, **cache}
 

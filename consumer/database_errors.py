@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from consumer.errors import DatabaseConflict, DatabaseError, DatabaseUnavailable
 
-__all__ = ["classify", "connection_lost", "describe", "own_trouble", "sqlstate"]
+__all__ = ["classify", "connection_lost", "describe", "own_trouble", "sqlstate", "unreached"]
 
 _CONFLICT_CLASSES = ("40",)
 _UNAVAILABLE_CLASSES = ("08", "53", "57", "58")
@@ -73,6 +74,17 @@ def describe(exc: BaseException) -> str:
     code = sqlstate(exc) or getattr(original, "sqlite_errorname", None)
     name = type(original).__name__
     return f"{name} ({code})" if code else name
+
+
+def unreached(error: OSError) -> str:
+    """Why there was no way to a server, in words, without the error's own text."""
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, socket.gaierror):
+        return "the host's name is not known"
+    return f"no connection ({describe(error)})"
 
 
 def sqlstate(exc: BaseException) -> str | None:

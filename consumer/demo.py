@@ -1,11 +1,14 @@
-"""The demo: a project of its own, a queue full of signed events, and the real worker with the shipped handlers."""
+"""The demo: a project of its own, a queue full of signed events, and the real worker with the shipped handlers.
+
+The queue is the project's own, in a file, or one that the user has configured.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from consumer.errors import ConsumerError
 from consumer.events import LabResultEvent
 from consumer.outcomes import Retry
 from consumer.project import write_project
+from consumer.settings import SourceSettings
 from consumer.settings_loading import Loaded, load_settings
 from consumer.sources.base import Outgoing
 
@@ -29,6 +33,9 @@ __all__ = ["DemoResult", "MemberValue", "run_demo"]
 
 _SOURCE = "events"
 _IDLE_AFTER = 0.3
+_IDLE_AFTER_ELSEWHERE = 2.0
+"""Brokers estimate what they hold."""
+_POLL_WAIT = 1.0
 _LOOK = 0.05
 _ATTEMPTS = 4
 
@@ -50,6 +57,8 @@ class MemberValue:
 class DemoResult:
     """What became of it all."""
 
+    source: str
+    kind: str
     messages: int
     seconds: float
     handled: Mapping[str, int]
@@ -65,37 +74,52 @@ class DemoResult:
     """The member's latest lab values."""
 
 
-async def run_demo(folder: Path, *, events: int, seed: int, progress: Progress) -> DemoResult:
+async def run_demo(
+    folder: Path, *, events: int, seed: int, progress: Progress, through: SourceSettings | None = None
+) -> DemoResult:
     """Write a project into `folder`, fill its queue, run its worker until the queue is empty, and look at the store.
 
-    No port is opened and nothing outside of the folder is written. Raises `ConsumerError` when anything is lost.
+    No port is opened and nothing outside of the folder is written. With `through`, a source's settings with all they
+    inherit, the events go through that queue, and only database and dead letters are the folder's.
+
+    Raises `ConsumerError` when that queue is not empty or anything is lost, `SettingsError`, `SourceError`.
     """
+    if through is not None:
+        build_signature(through)
     write_project(folder)
-    loaded = _settings(folder)
+    loaded = _settings(folder, through)
+    (name,) = loaded.settings.sources
     shipped = load_table(loaded.settings.handlers, folder)
-    traffic = await _fill(loaded, events, seed)
-    async with App.opened(loaded, table=_stumbling(shipped, traffic)) as app:
+    traffic = await _fill(loaded.settings.source(name), events, seed)
+    idle_after = _IDLE_AFTER if through is None or through.kind == "local" else _IDLE_AFTER_ELSEWHERE
+    async with App.opened(loaded, table=_stumbling(shipped, traffic), poll_wait=_POLL_WAIT) as app:
         total = len(traffic.messages)
         started = time.monotonic()
         watching = asyncio.create_task(_watch(app, total, progress))
         try:
-            await app.worker.run(idle_after=_IDLE_AFTER)
+            await app.worker.run(idle_after=idle_after)
         finally:
             watching.cancel()
-        seconds = time.monotonic() - started - _IDLE_AFTER
+        seconds = time.monotonic() - started - idle_after
         settled = _settled(app)
         progress(settled, total)
-        if settled != total:
-            raise ConsumerError(f"of {total} messages {settled} were settled: this is a bug, please report it")
+        if settled < total:
+            raise ConsumerError(f"of {total} messages {settled} were settled: {_why_fewer(through)}")
         (metadata,) = shipped.metadata
         async with app.database.engine.connect() as connection:
             return await _result(app, connection, metadata, total, seconds)
 
 
-def _settings(folder: Path) -> Loaded:
+def _why_fewer(through: SourceSettings | None) -> str:
+    if through is None:
+        return "this is a bug, please report it"
+    return f"somebody else reads source {through.name}, or it keeps some of them back"
+
+
+def _settings(folder: Path, through: SourceSettings | None) -> Loaded:
     """The project's own settings, wherever the demo was called from; its retries are quick, to be worth watching."""
     folder = folder.resolve()
-    return load_settings(
+    loaded = load_settings(
         config=folder / "consumer.toml",
         env={},
         cwd=folder,
@@ -109,14 +133,26 @@ def _settings(folder: Path) -> Loaded:
             "retry.cap": 0.2,
         },
     )
+    if through is None:
+        return loaded
+    # The queue is empty, so the earliest event is the demo's first.
+    changes = {"max_attempts": _ATTEMPTS, "lane_on_dead_letter": "continue", "start_at": "earliest"}
+    source = through.model_copy(update=changes)
+    settings = loaded.settings.model_copy(update={"sources": {through.name: source}})
+    # Nothing of the user's is watched: the secrets are those that were read.
+    return replace(loaded, settings=settings, secret_files={})
 
 
-async def _fill(loaded: Loaded, events: int, seed: int) -> Traffic:
-    settings = loaded.settings.source(_SOURCE)
+async def _fill(settings: SourceSettings, events: int, seed: int) -> Traffic:
     traffic = make_traffic(build_signature(settings), events=events, seed=seed, now=datetime.now(UTC))
     source = build_source(settings)
     try:
         await source.open()
+        held = (await source.depth()).total
+        if held:
+            raise ConsumerError(
+                f"source {settings.name} is not empty (it holds {held}), and the demo would take what is not its own"
+            )
         await source.send([Outgoing(message) for message in traffic.messages])
     finally:
         await source.close()
@@ -164,7 +200,10 @@ def _by(counter: Counter, label: str) -> dict[str, int]:
 async def _result(app: App, connection: AsyncConnection, metadata: MetaData, total: int, seconds: float) -> DemoResult:
     store = {table.name: await _count(connection, table) for table in metadata.sorted_tables}
     member, values = await _latest_values(connection, metadata)
+    (source,) = (intake.source for intake in app.worker.intakes)
     return DemoResult(
+        source=source.name,
+        kind=source.kind,
         messages=total,
         seconds=seconds,
         handled=_by(app.metrics.handled, "event"),

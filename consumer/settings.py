@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
 )
 
+from consumer.durations import format_duration
 from consumer.errors import SettingsError
 from consumer.settings_sources import (
     DAY,
@@ -87,12 +88,15 @@ INHERITED = (
 )
 """What a source takes from the top level unless it says otherwise itself."""
 
-# The longest a queue may keep a message by itself: SQS allows 14 days, the others are usually left at 7. A kind we
-# do not know is taken for the longest.
+# The longest a queue may keep a message by itself: SQS allows 14 days, the others are usually left at 7 (a hub's own
+# is a setting, which counts where it is given). A kind we do not know is taken for the longest.
 _QUEUE_RETENTION = {"local": 0.0, "sqs": 14 * DAY, "event_hubs": 7 * DAY, "storage_queue": 7 * DAY}
 _LONGEST_QUEUE_RETENTION = 14 * DAY
 _SHORTEST_VISIBILITY = 2.0
 _LONGEST_SQS_VISIBILITY = 12 * HOUR
+_LONGEST_STORAGE_VISIBILITY = 7 * DAY
+_SHORTEST_HUB_RETENTION = HOUR
+_LONGEST_HUB_RETENTION = 90 * DAY
 _LONGEST_SQS_POLL = 20.0
 
 _DEFAULT_DEAD_LETTER_AGE = 60 * DAY
@@ -253,10 +257,9 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _source_contradictions(source: SourceSettings, settings: Settings) -> Iterator[tuple[str, str]]:
-    if source.visibility_timeout < _SHORTEST_VISIBILITY:
-        yield "visibility_timeout", "expected 2s or more, since leases are renewed at half of it"
-    if source.kind == "sqs" and source.visibility_timeout > _LONGEST_SQS_VISIBILITY:
-        yield "visibility_timeout", "expected 12h or less, the longest SQS knows"
+    yield from _lease_contradictions(source)
+    if source.retention is not None and not _SHORTEST_HUB_RETENTION <= source.retention <= _LONGEST_HUB_RETENTION:
+        yield "retention", "expected 1h to 90d, what Event Hubs knows"
     if source.kind == "sqs" and source.poll_wait > _LONGEST_SQS_POLL:
         yield "poll_wait", "expected 20s or less, the longest SQS knows"
     if source.poll_wait > settings.drain_timeout:
@@ -271,6 +274,17 @@ def _source_contradictions(source: SourceSettings, settings: Settings) -> Iterat
         )
 
 
+def _lease_contradictions(source: SourceSettings) -> Iterator[tuple[str, str]]:
+    if source.kind == "event_hubs":
+        return  # it has no leases, so the timeout, which may be meant for other sources, does not matter
+    if source.visibility_timeout < _SHORTEST_VISIBILITY:
+        yield "visibility_timeout", "expected 2s or more, since leases are renewed at half of it"
+    if source.kind == "sqs" and source.visibility_timeout > _LONGEST_SQS_VISIBILITY:
+        yield "visibility_timeout", "expected 12h or less, the longest SQS knows"
+    if source.kind == "storage_queue" and source.visibility_timeout > _LONGEST_STORAGE_VISIBILITY:
+        yield "visibility_timeout", "expected 7d or less, the longest Storage Queue knows"
+
+
 def _retention_contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     """What is remembered has to outlast every way in which the same event can come again."""
     retention = settings.inbox.retention
@@ -278,7 +292,7 @@ def _retention_contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         return
     replay = settings.dead_letters.max_age
     sources = [settings.source(name) for name in settings.sources]
-    ages = [(f"sources.{one.name}.signature.max_age", one.signature.max_age, _kept(one.kind)) for one in sources]
+    ages = [(f"sources.{one.name}.signature.max_age", one.signature.max_age, _kept(one)) for one in sources]
     ages.append(("thrive.signature.max_age", settings.thrive.signature.max_age, 0.0))
     for key, age, kept in ages:
         if age is None:
@@ -286,12 +300,14 @@ def _retention_contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         elif replay is None:
             yield "inbox.retention", "expected forever, since dead_letters.max_age is off"
         elif retention < age + kept + replay:
-            days = f" + {kept / DAY:.0f}d (the queue's own retention)" if kept else ""
+            days = f" + {format_duration(kept)} (the queue's own retention)" if kept else ""
             yield "inbox.retention", f"expected at least {key}{days} + dead_letters.max_age, or forever"
 
 
-def _kept(kind: str) -> float:
-    return _QUEUE_RETENTION.get(kind, _LONGEST_QUEUE_RETENTION)
+def _kept(source: SourceSettings) -> float:
+    if source.kind == "event_hubs" and source.retention is not None:
+        return source.retention
+    return _QUEUE_RETENTION.get(source.kind, _LONGEST_QUEUE_RETENTION)
 
 
 def _over(base: _Model, top: BaseModel) -> _Model:

@@ -256,8 +256,8 @@ def _translated(problem: Mapping[str, Any], names: _Spellings) -> SettingsError:
     """A pydantic error in the user's words: the name as written, and what is expected, never what was given."""
     kind, context = problem["type"], problem.get("ctx", {})
     key = tuple(str(part) for part in problem["loc"])
-    if kind == "needed":
-        key = (*key, context["key"])
+    if kind in {"needed", "unfit"}:
+        key = (*key, *context["key"].split("."))
     while key and find(key) is None:
         key = key[:-1]
     leaf = find(key) if key else None
@@ -267,6 +267,8 @@ def _translated(problem: Mapping[str, Any], names: _Spellings) -> SettingsError:
         return _refusal(name, f"missing, {expected}")
     if kind == "extra_forbidden":
         return _refusal(name, "not a setting of this provider's signatures")
+    if kind == "unfit":
+        return _refusal(name, context["text"])
     # The text of a value_error is a validator's of ours, and says more than the type alone can.
     return _refusal(name, str(context["error"]) if kind == "value_error" else expected)
 

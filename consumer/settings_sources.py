@@ -6,21 +6,34 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from consumer.settings_azure import azure_problems, expand_development
 from consumer.settings_types import (
     AgeLimit,
     Count,
     Duration,
+    OptionalDuration,
     OptionalFilePath,
     OptionalPattern,
     OptionalSecret,
     OptionalText,
     PositiveDuration,
+    Prefetch,
     Secrets,
     Size,
     SourceKind,
+    StartAt,
     Text,
 )
 
@@ -142,12 +155,23 @@ class SahhaSettings(Section):
     signature: SahhaSignatureSettings = SahhaSignatureSettings()
 
 
+_ConnectionString = Annotated[OptionalSecret, AfterValidator(expand_development)]
+
+
 class CheckpointSettings(Section):
     """Where an Event Hubs consumer keeps its place."""
 
-    connection_string: OptionalSecret = Field(None, description="event_hubs: storage account of the checkpoints.")
+    connection_string: _ConnectionString = Field(None, description="event_hubs: storage account of the checkpoints.")
     account_url: OptionalText = Field(None, description="event_hubs: the same, with DefaultAzureCredential.")
     container: OptionalText = Field(None, description="event_hubs: blob container of the checkpoints.")
+    interval: PositiveDuration = Field(
+        5.0, description="event_hubs: at most this long until a checkpoint follows what is finished."
+    )
+    ownership_interval: PositiveDuration = Field(
+        10.0,
+        description="event_hubs: how often ownership of partitions is renewed and shared out; "
+        "a dead worker's partitions move after six of these.",
+    )
 
 
 _SIGNATURES: Mapping[str, type[ThriveSignatureSettings | SahhaSignatureSettings]] = {
@@ -179,13 +203,28 @@ class SourceSettings(Section):
     queue_url: OptionalText = Field(None, description="sqs: the queue's URL.")
     region: OptionalText = Field(None, description="sqs: region, if not in the URL or the AWS configuration.")
     endpoint_url: OptionalText = Field(None, description="sqs: another endpoint, such as an emulator.")
-    connection_string: OptionalSecret = Field(None, description="event_hubs, storage_queue: connection string.")
+    connection_string: _ConnectionString = Field(None, description="event_hubs, storage_queue: connection string.")
     namespace: OptionalText = Field(
         None, description="Part of the inbox key, so that equal ids of two tenants differ; event_hubs: the namespace."
     )
     event_hub: OptionalText = Field(None, description="event_hubs: the hub's name.")
     consumer_group: Text = Field("$Default", description="event_hubs: consumer group.")
     checkpoints: CheckpointSettings = CheckpointSettings()
+    start_at: StartAt = Field(
+        "earliest",
+        description="event_hubs: where a partition without a checkpoint starts: earliest, latest or a time.",
+    )
+    order_by: Literal["key", "partition", "member"] = Field(
+        "key",
+        description="event_hubs: what is kept in order: events of one partition key (those without a key in any "
+        "order), of a whole partition, or of one member.",
+    )
+    prefetch: Prefetch = Field(300, description="event_hubs: events fetched ahead for each partition.")
+    retention: OptionalDuration = Field(
+        None,
+        description="event_hubs: how long the hub keeps events, which it does not tell; given, events are "
+        "dead-lettered as expiring before the hub deletes them.",
+    )
     account_url: OptionalText = Field(None, description="storage_queue: account URL, with DefaultAzureCredential.")
     queue: OptionalText = Field(None, description="storage_queue: the queue's name.")
     poll_wait: Duration = Field(10.0, description="Longest wait of an empty receive; at most the drain timeout.")
@@ -209,5 +248,7 @@ class SourceSettings(Section):
     def _has_what_its_kind_needs(self) -> SourceSettings:
         needed = {"local": "path", "sqs": "queue_url"}.get(self.kind)
         if needed is not None and getattr(self, needed) is None:
-            raise PydanticCustomError("needed", "missing", {"key": needed})
+            raise PydanticCustomError("needed", "{key}: missing", {"key": needed})
+        for key, text in azure_problems(self):
+            raise PydanticCustomError("unfit", "{key}: {text}", {"key": key, "text": text})
         return self

@@ -10,8 +10,9 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -26,16 +27,19 @@ __all__ = [
     "Expected",
     "FilePath",
     "HandlersName",
+    "OptionalDuration",
     "OptionalFilePath",
     "OptionalPattern",
     "OptionalSecret",
     "OptionalText",
     "Port",
     "PositiveDuration",
+    "Prefetch",
     "Retention",
     "Secrets",
     "Size",
     "SourceKind",
+    "StartAt",
     "Text",
     "Texts",
     "lower_case",
@@ -139,6 +143,27 @@ def _show_database(url: SecretStr) -> str:
     return f"{match['scheme']}://{MASK}" if match else MASK
 
 
+def _start(value: object) -> object:
+    """Read a position: a word, or a time that says where on the globe it is meant."""
+    if isinstance(value, str):
+        if value.strip().lower() in _POSITIONS:
+            return value.strip().lower()
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            value = None
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value
+    raise ValueError(f"expected {_POSITION}")
+
+
+def _show_start(value: str | datetime) -> str:
+    return value if isinstance(value, str) else value.isoformat()
+
+
+_POSITIONS = ("earliest", "latest")
+_POSITION = "earliest, latest or a time with its zone such as 2026-03-16T08:00:00Z"
+_MOST_PREFETCHED = 5000
 _AGE = f"{DURATION}, or off"
 _LIFE = f"{DURATION}, or forever"
 _SECRETS = 'one secret, or a JSON list of secrets such as ["new", "old"], none of them empty'
@@ -155,6 +180,12 @@ PositiveDuration = Annotated[
     Expected("duration", f"{DURATION}, longer than 0", format_duration),
 ]
 """Seconds, more than 0."""
+OptionalDuration = Annotated[
+    float | None,
+    BeforeValidator(lambda value: None if value is None else parse_duration(value)),
+    Expected("duration", DURATION, format_duration),
+]
+"""Seconds, or None where it is not given."""
 AgeLimit = Annotated[
     float | None, _or_word("off", True, "off"), Expected("duration", _AGE, format_duration, empty="off")
 ]
@@ -171,6 +202,16 @@ Size = Annotated[
 ]
 """Bytes, 1 or more."""
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1), Expected("number", "a whole number, 1 or more")]
+Prefetch = Annotated[
+    int,
+    BeforeValidator(_whole),
+    Field(ge=1, le=_MOST_PREFETCHED),
+    Expected("number", f"a whole number from 1 to {_MOST_PREFETCHED}"),
+]
+StartAt = Annotated[
+    Literal["earliest", "latest"] | datetime, BeforeValidator(_start), Expected("position", _POSITION, _show_start)
+]
+"""Where reading begins; a time is aware."""
 Port = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65_535), Expected("number", "a port from 0 to 65535")]
 Text = Annotated[str, _boundary(bool, "text that is not empty"), Expected("text", "text that is not empty")]
 OptionalText = Annotated[

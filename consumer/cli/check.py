@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from consumer.errors import ConsumerError, SettingsError
 from consumer.events import UnknownEvent
 from consumer.migrations import schema_state
 from consumer.ops.logs import configure_logging
+from consumer.parked import parked_sources
 from consumer.settings import Settings, SourceSettings
 from consumer.settings_loading import Loaded
 from consumer.sources.base import Finding
@@ -158,13 +159,27 @@ async def _database(settings: Settings) -> list[Finding]:
     try:
         await database.open()
         state = await schema_state(database)
+        parked = {} if state.pending or state.problem else await parked_sources(database)
     finally:
         await database.close()
-    found = [Finding("connection", ok=True, detail=f"{database.dialect} answers")]
+    found = [Finding("connection", ok=True, detail=f"{database.dialect} answers"), *_parked(parked, settings)]
     automatic = settings.database.auto_migrate
     if state.pending and (automatic or (automatic is None and database.dialect == "sqlite")):
         return [*found, Finding("tables", ok=True, detail="`consumer run` will bring them up to this release")]
     return [*found, Finding("tables", ok=state.problem is None, detail=state.problem or f"at version {state.current}")]
+
+
+def _parked(parked: Mapping[str, int], settings: Settings) -> list[Finding]:
+    """A finding for each source that nobody consumes any more, and whose events wait in the database."""
+    forgotten = sorted(parked.keys() - settings.sources.keys())
+    return [
+        Finding("parked events", ok=False, warning=True, detail=_unconsumed(name, parked[name])) for name in forgotten
+    ]
+
+
+def _unconsumed(name: str, count: int) -> str:
+    wait = "1 event of source {} waits" if count == 1 else f"{count} events of source {{}} wait"
+    return f"{wait.format(name)} in the database, and no source of that name is configured"
 
 
 def _missing_file(url: str) -> Finding | None:
@@ -232,14 +247,20 @@ def _secrets(source: SourceSettings) -> Finding:
 
 
 def _timers(source: SourceSettings) -> Finding:
-    times: Sequence[tuple[str, float]] = (
-        ("visibility", source.visibility_timeout),
-        ("heartbeat", source.visibility_timeout / 2),
-        ("poll wait", source.poll_wait),
-        ("handler", source.handler_timeout),
-    )
-    shown = ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in times)
+    shown = ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in _times(source))
     return Finding("timers", ok=True, detail=shown)
+
+
+def _times(source: SourceSettings) -> Iterator[tuple[str, float]]:
+    if source.kind == "event_hubs":
+        # It knows no leases: a place in the hub is kept instead.
+        yield "checkpoint", source.checkpoints.interval
+        yield "ownership", source.checkpoints.ownership_interval
+    else:
+        yield "visibility", source.visibility_timeout
+        yield "heartbeat", source.visibility_timeout / 2
+    yield "poll wait", source.poll_wait
+    yield "handler", source.handler_timeout
 
 
 async def _queue(settings: SourceSettings) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""`consumer demo`: everything at once, embedded, in a folder of its own."""
+"""`consumer demo`: everything at once, embedded, in a folder of its own; on request through a configured queue."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from consumer.cli.common import WrongSettings, run_async
+from consumer.app import make_importable
+from consumer.cli.common import WrongSettings, config_option, load, run_async
+from consumer.cli.console import clear_errors
 from consumer.demo import DemoResult, run_demo
 from consumer.demo_traffic import FEWEST
 from consumer.ops.logs import configure_logging
+from consumer.settings import SourceSettings
 
 __all__ = ["command"]
 
@@ -49,19 +53,46 @@ _PLAIN_STEPS = 4
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep everything in this folder, which must be empty or new; else it goes with the demo.",
 )
+@click.option(
+    "--source",
+    metavar="NAME",
+    help="Send them through this source of your settings, which must be empty, instead of an embedded queue.",
+)
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(*, events: int, seed: int, keep: Path | None, as_json: bool) -> None:
+def command(
+    *, events: int, seed: int, keep: Path | None, source: str | None, config: Path | None, as_json: bool
+) -> None:
     """Sign sample events, consume them with the shipped handlers and show what became of them.
 
     Needs no queue, no database server, no network and no settings. All data are invented.
+
+    With --source the events are signed with that source's first secret, sent to its queue and consumed from there;
+    your handlers, database and dead letters are not touched. Use a queue of no importance: a worker that reads it
+    gets the invented events too, and what others send to it meanwhile is consumed. The demo refuses to begin unless
+    the queue is empty.
     """
     configure_logging(level="critical")
+    through = _configured(source, config)
     with _folder(keep) as folder, _progress() as progress:
-        result = run_async(lambda: run_demo(folder, events=events, seed=seed, progress=progress))
+        result = run_async(lambda: run_demo(folder, events=events, seed=seed, progress=progress, through=through))
     if as_json:
         click.echo(json.dumps(_as_dict(result, keep)))
     else:
-        _show(Console(highlight=False), result, keep)
+        _show(Console(highlight=False), result, keep, elsewhere=through is not None)
+
+
+def _configured(source: str | None, config: Path | None) -> SourceSettings | None:
+    """The settings of the queue to go through, with all they inherit; None for an embedded one."""
+    if source is None:
+        if config is not None:
+            raise WrongSettings("--config: the demo has settings of its own, unless --source names a queue of yours")
+        return None
+    settings = load(config).settings
+    # A source may be a class of the user's.
+    make_importable(settings.app_dir)
+    with clear_errors():
+        return settings.source(source)
 
 
 @contextmanager
@@ -108,9 +139,10 @@ def _as_dict(result: DemoResult, keep: Path | None) -> dict[str, Any]:
     return {**asdict(result), "seconds": round(result.seconds, 3), "folder": str(keep) if keep else None}
 
 
-def _show(console: Console, result: DemoResult, keep: Path | None) -> None:
+def _show(console: Console, result: DemoResult, keep: Path | None, *, elsewhere: bool) -> None:
+    where = f" through source {result.source} ({escape(result.kind)})" if elsewhere else ""
     console.print(
-        f"\n[bold]{result.messages} messages in {result.seconds:.1f} s[/]: each one verified, "
+        f"\n[bold]{result.messages} messages in {result.seconds:.1f} s[/]{where}: each one verified, "
         "and handled once or put aside. None is lost."
     )
     for title, table in _tables(result):
@@ -118,7 +150,7 @@ def _show(console: Console, result: DemoResult, keep: Path | None) -> None:
         console.print(table)
     console.print(f"\nDead letters: {keep / 'dead-letters' if keep else 'gone with the demo; --keep DIR keeps them'}")
     console.print("\n[bold]Next[/]")
-    for line in _next(keep):
+    for line in _next_elsewhere(result.source) if elsewhere else _next(keep):
         console.print(f"  {line}", soft_wrap=True)
 
 
@@ -168,6 +200,13 @@ def _values(result: DemoResult) -> Table:
     if len(result.values) > _SHOWN_VALUES:
         table.add_row(f"[dim]and {len(result.values) - _SHOWN_VALUES} more[/]", "", "", "")
     return table
+
+
+def _next_elsewhere(source: str) -> list[str]:
+    return [
+        f"consumer check --source {source}     [dim]whether a worker with your own handlers could run[/]",
+        f"consumer run --source {source}       [dim]that worker[/]",
+    ]
 
 
 def _next(keep: Path | None) -> list[str]:

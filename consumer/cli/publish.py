@@ -47,7 +47,11 @@ def _delay(_: click.Context, __: click.Parameter, value: str) -> float:
 @click.option(
     "--raw", is_flag=True, help="Send what the files hold as it is, such as captured envelopes; sign nothing."
 )
-@click.option("--ordering-key", metavar="KEY", help="Send all of them in this lane (the group of an SQS FIFO queue).")
+@click.option(
+    "--ordering-key",
+    metavar="KEY",
+    help="Send all of them in this lane: the group of an SQS FIFO queue, the partition key of an event hub.",
+)
 @click.option("--delay", default="0", callback=_delay, metavar="DURATION", help="How long nobody may receive them.")
 @config_option
 def command(

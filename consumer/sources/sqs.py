@@ -122,7 +122,7 @@ class SqsSource:
         """Connect, and read retention, order and redrive policy.
 
         Credentials that may not read the queue's attributes are enough to consume: then the defaults of SQS are
-        taken, and `check` says so. Raises SettingsError too, if aioboto3 is not installed.
+        taken, and `check` says so. Raises SettingsError too: aioboto3 is not installed, or the region is not known.
         """
         async with contextlib.AsyncExitStack() as stack:
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from consumer.errors import SourceError, SourceRefused, SourceUnavailable
+from consumer.errors import SettingsError, SourceError, SourceRefused, SourceUnavailable
 
 __all__ = ["HANDLE_CODES", "code_of", "fate_of_entry", "is_denied", "trouble"]
 
@@ -71,12 +71,15 @@ _LOCAL: Final = {
     "ProfileNotFound": "the AWS profile does not exist: see AWS_PROFILE",
     "ConfigParseError": "the AWS configuration file cannot be read",
     "InvalidConfigError": "the AWS configuration is wrong",
-    "NoRegionError": "no region: it is not in the queue's URL, so set the source's region or AWS_REGION",
-    "InvalidRegionError": "the region is not one: see the source's region or AWS_REGION",
     "InvalidEndpointConfigurationError": "the endpoint is not usable: see the source's endpoint_url",
     "ParamValidationError": "boto refused the request as malformed",
 }
 """Failures before a request is sent that only a person can end, by botocore's class names."""
+_REGION: Final = {
+    "NoRegionError": "missing, since the queue's URL names none: set it, or AWS_DEFAULT_REGION",
+    "InvalidRegionError": "expected a region such as us-east-1 (it may come from AWS_DEFAULT_REGION)",
+}
+"""Of these, the ones that a setting ends."""
 
 _SERVER_FAULT: Final = 500
 _TOO_MANY: Final = 429
@@ -117,8 +120,11 @@ def fate_of_entry(code: str, *, sender_fault: bool) -> Literal["again", "gone", 
     return "gone" if bare in HANDLE_CODES else "refused"
 
 
-def trouble(name: str, operation: str, error: BaseException) -> SourceError:
-    """The error to raise for what went wrong in one call; one line that names the source and what to do."""
+def trouble(name: str, operation: str, error: BaseException) -> SourceError | SettingsError:
+    """The error to raise for what went wrong in one call; one line that names the source and what to do.
+
+    A `SettingsError` only for what a client refuses when it is made.
+    """
     code = code_of(error)
     if not code:
         return _without_code(name, operation, error)
@@ -131,8 +137,10 @@ def trouble(name: str, operation: str, error: BaseException) -> SourceError:
     return SourceRefused(f"source {name}: SQS {operation} was refused: {code}")
 
 
-def _without_code(name: str, operation: str, error: BaseException) -> SourceError:
+def _without_code(name: str, operation: str, error: BaseException) -> SourceError | SettingsError:
     kind = type(error).__name__
+    if kind in _REGION:
+        return SettingsError(f"sources.{name}.region: {_REGION[kind]}")
     if kind in _LOCAL:
         return SourceRefused(f"source {name}: {_LOCAL[kind]}")
     if isinstance(error, TimeoutError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -10,18 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.eventhub.extensions.checkpointstoreblobaio import BlobCheckpointStore
+from azure.storage.queue import QueueClient
 
 import consumer
+from tests.emulators.event_hubs_client import event_hubs_process
+from tests.faults.harness import stub_process
+from tests.servers.azurite import Azurite
+from tests.servers.names import fresh_name
 
 ROOT = Path(consumer.__file__).parent.parent
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+SECRET = "a secret of the tests"
+AWS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
     return subprocess.run(
         [sys.executable, "-c", "from consumer.cli import main; main()", *arguments],
         cwd=folder,
-        env=env | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        env=env | AWS | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)} | settings,
         capture_output=True,
         text=True,
         timeout=120,
@@ -103,3 +119,100 @@ def test_it_overwrites_nothing(tmp_path: Path) -> None:
     result = run(tmp_path, "demo", "--keep", ".")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def source(**settings: str) -> dict[str, str]:
+    """A source `labs` of the user's, and the secret it is signed with."""
+    named = {f"CONSUMER_SOURCES__LABS__{name}": value for name, value in settings.items()}
+    return named | {"CONSUMER_THRIVE__SIGNATURE__SECRETS": SECRET}
+
+
+def through(folder: Path, **settings: str) -> dict[str, Any]:
+    """The answer of a small demo through that source, in which everything is accounted for."""
+    result = run(folder, "demo", "--source", "labs", "--events", "40", "--json", **source(**settings))
+    assert result.returncode == 0, result.stderr
+    assert SECRET not in result.stdout + result.stderr
+    said: dict[str, Any] = json.loads(result.stdout)
+    assert sum(said["handled"].values()) + said["duplicates"] + sum(said["dead_letters"].values()) == said["messages"]
+    assert said["dead_letters"].keys() >= {"unsigned", "bad_signature", "stale", "unreadable", "attempts_exhausted"}
+    assert all(said["store"].values())
+    return said
+
+
+def test_through_a_source_in_a_file(tmp_path: Path) -> None:
+    """The source of a TOML file is gone through, is empty afterwards, and nothing else of the user's is touched."""
+    (tmp_path / "mine.toml").write_text(
+        f"[sources.labs]\nkind = 'local'\npath = 'q'\n[thrive.signature]\nsecrets = '{SECRET}'\n"
+    )
+    result = run(tmp_path, "demo", "--source", "Labs", "--config", "mine.toml", "--events", "40")
+    assert result.returncode == 0, result.stderr
+    assert "through source labs (local)" in result.stdout
+    assert "consumer run --source labs" in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.toml", "q"}
+
+
+def test_events_of_others_are_not_taken(tmp_path: Path) -> None:
+    """A queue that holds something is refused in one line, and holds the same afterwards."""
+    settings = source(KIND="local", PATH="q")
+    (tmp_path / "theirs.json").write_text("{}")
+    assert run(tmp_path, "publish", "labs", "theirs.json", **settings).returncode == 0
+    before = (tmp_path / "q").read_bytes()
+    result = run(tmp_path, "demo", "--source", "labs", **settings)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: source labs is not empty (it holds 1), and the demo would take what is not its own\n"
+    )
+    assert (tmp_path / "q").read_bytes() == before
+
+
+def test_a_source_that_cannot_be_gone_through(tmp_path: Path) -> None:
+    """No such source, no secret, a file of settings for an embedded demo: one line, exit code 2."""
+    settings = source(KIND="local", PATH="q")
+    unsigned = {name: value for name, value in settings.items() if "SOURCES" in name}
+    for result in (
+        run(tmp_path, "demo", "--source", "lab", **settings),
+        run(tmp_path, "demo", "--source", "labs", **unsigned),
+        run(tmp_path, "demo", "--config", "consumer.toml"),
+    ):
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_through_sqs(tmp_path: Path) -> None:
+    """A queue of SQS is gone through and empty afterwards."""
+    with stub_process() as stub:
+        url = stub.create_queue("demo")
+        said = through(tmp_path, KIND="sqs", QUEUE_URL=url, ENDPOINT_URL=stub.url, REGION="us-east-1")
+        assert (said["source"], said["kind"]) == ("labs", "sqs")
+        counts = stub.counts("demo")
+        assert [counts[name] for name in ("ready", "delayed", "in_flight")] == [0, 0, 0]
+
+
+@pytest.mark.thorough
+def test_through_storage_queue(tmp_path: Path, azurite: Azurite) -> None:
+    """A Storage Queue is gone through and empty afterwards."""
+    string = azurite.connection_string
+    with QueueClient.from_connection_string(string, fresh_name()) as queue:
+        queue.create_queue()
+        through(tmp_path, KIND="storage_queue", QUEUE=queue.queue_name, CONNECTION_STRING=string)
+        assert queue.get_queue_properties().approximate_message_count == 0
+
+
+@pytest.mark.thorough
+async def test_through_an_event_hub(tmp_path: Path, azurite: Azurite) -> None:
+    """An event hub is gone through, from its first event on, whatever the setting says of later ones."""
+    string, container = azurite.connection_string, fresh_name()
+    store = BlobCheckpointStore.from_connection_string(string, container)
+    async with store, store._container_client as client:
+        await client.create_container()
+    with event_hubs_process(partitions=2) as hub:
+        settings = {
+            "KIND": "event_hubs",
+            "CONNECTION_STRING": hub.connection_string,
+            "EVENT_HUB": "events",
+            "START_AT": "latest",
+            "CHECKPOINTS__CONNECTION_STRING": string,
+            "CHECKPOINTS__CONTAINER": container,
+            "CHECKPOINTS__OWNERSHIP_INTERVAL": "1s",
+        }
+        assert (await asyncio.to_thread(lambda: through(tmp_path, **settings)))["kind"] == "event_hubs"

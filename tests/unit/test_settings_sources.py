@@ -118,9 +118,9 @@ def test_missing_key_of_a_source_in_toml_is_named_as_in_the_file(tmp_path: Path)
         load_settings(env={}, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["event_hubs", "storage_queue", "partner.queues:Kafka"])
-def test_other_kinds_are_settings_all_the_same(kind: str) -> None:
+def test_a_kind_of_ones_own_is_settings_all_the_same() -> None:
     """Whether a kind can be built is not for the settings to say."""
+    kind = "partner.queues:Kafka"
     assert load(SOURCES__LABS__KIND=kind, SOURCES__LABS__OPTIONS__TOPIC="t").settings.source("labs").kind == kind
 
 
