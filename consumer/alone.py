@@ -82,7 +82,7 @@ class Alone:
         verdict = known(item, seen)
         if verdict is not None:
             return verdict
-        if item.held.message.receive_count > item.route.max_receives:
+        if item.suspect:
             # One at a time, or each would be blamed for the crash that another one causes.
             async with self._suspects:
                 return await self._attempt_suspect(item, seen, defer=defer)

@@ -113,8 +113,11 @@ def source_names(settings: Settings, only: str | None = None) -> list[str]:
     return list(settings.sources)
 
 
-def build_source(settings: SourceSettings) -> Source:
-    """The adapter of a source's kind; imports its cloud's SDK only now. Raises `SettingsError`."""
+def build_source(settings: SourceSettings, *, database: Database | None = None) -> Source:
+    """The adapter of a source's kind; imports its cloud's SDK only now. Raises `SettingsError`.
+
+    `database` is where a queue that takes nothing back parks events; only a worker needs it.
+    """
     if settings.kind == "local":
         from consumer.sources.local import LocalSource  # noqa: PLC0415 - only what is used is imported
 
@@ -123,6 +126,14 @@ def build_source(settings: SourceSettings) -> Source:
         from consumer.sources.sqs import SqsSource  # noqa: PLC0415 - as above
 
         return SqsSource(settings)
+    if settings.kind == "storage_queue":
+        from consumer.sources.storage_queue import StorageQueueSource  # noqa: PLC0415 - as above
+
+        return StorageQueueSource(settings)
+    if settings.kind == "event_hubs":
+        from consumer.sources.event_hubs import EventHubsSource  # noqa: PLC0415 - as above
+
+        return EventHubsSource(settings, database=database)
     if ":" in settings.kind:
         return _custom_source(settings)
     raise SettingsError(f"CONSUMER_SOURCES__{settings.name.upper()}__KIND: {settings.kind} is not in this release")
@@ -195,6 +206,7 @@ def build_route(source: SourceSettings, settings: Settings, table: DispatchTable
         max_attempts=source.max_attempts,
         handler_timeout=source.handler_timeout,
         max_message_bytes=source.max_message_bytes,
+        lane_by_member=source.order_by == "member",
     )
 
 
@@ -304,7 +316,7 @@ class App:
                 chosen = settings.source(name)
                 if poll_wait is not None:
                     chosen = chosen.model_copy(update={"poll_wait": min(poll_wait, chosen.poll_wait)})
-                source = build_source(chosen)
+                source = build_source(chosen, database=database)
                 stack.push_async_callback(source.close)
                 await source.open()
                 intakes.append(

@@ -35,6 +35,7 @@ class Held:
         "marked",
         "message",
         "open_items",
+        "opened",
         "permit",
         "received_at",
         "rest",
@@ -56,6 +57,8 @@ class Held:
         """Envelopes without an outcome yet."""
         self.several = False
         """Whether it opened to more than one envelope."""
+        self.opened: list[Item] | None = None
+        """Its envelopes, when it was opened before its turn."""
         self.rest: deque[Item] = deque()
         """Envelopes of a delivery in order that may not run before the one in front has an outcome."""
         self.marked: list[bytes] = []
@@ -129,6 +132,12 @@ class Item:
         self.verdict: Verdict | None = None
         """Set when opening already decides what becomes of it."""
         self.done: Done | None = None
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it may have ended a process that handled it before."""
+        message = self.held.message
+        return message.suspect or message.receive_count > self.route.max_receives
 
     def delivery(self) -> Delivery:
         """The facts a handler may see."""

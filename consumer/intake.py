@@ -17,15 +17,16 @@ from consumer.deliveries import Held, Item
 from consumer.errors import DatabaseError
 from consumer.expiry import time_left
 from consumer.failures import describe
-from consumer.lanes import Lanes
+from consumer.judging import Judge
+from consumer.lanes import Lanes, member_lane
 from consumer.opening import open_message
-from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Lost, Verdict, WillRetry
+from consumer.outcomes import DeadLettered, GivenBack, Handled, Lost, Verdict, WillRetry
 from consumer.parking import PARKED_DELAY, ParkedLanes
 from consumer.permits import Permits
 from consumer.receiving import Receiver
 from consumer.route import Route
 from consumer.settlement import Settlement
-from consumer.sources.base import Message, Source
+from consumer.sources.base import LaneJoining, Message, Source
 
 if TYPE_CHECKING:
     from consumer.dead_letters.writing import DeadLetterWriter
@@ -84,7 +85,8 @@ class Intake:
         """How long the queue keeps a message, as the last one received told."""
         self.tripped_by: str | None = None
         """The message that last met trouble, by its broker's id: the first probe is for another one."""
-        self._suspected = False
+        self._judge = Judge(route, suspect=lambda: self._pause("signatures", None))
+        self._left_behind: datetime | None = None
         self._ended = asyncio.Event()
         metrics.watch(
             in_flight=lambda: len(self.held),
@@ -102,6 +104,7 @@ class Intake:
     def refuse(self, messages: Iterable[Message], delay: float = 0.0) -> None:
         """Give messages back that hold no permits, to come again after `delay` seconds."""
         for message in messages:
+            self._leave_behind(message)
             held = Held(message, received_at=time.monotonic())
             held.permit = False
             self.held[held] = None
@@ -118,37 +121,43 @@ class Intake:
             self.held[held] = None
             self.settlement.hold(held)
             taken.append(held)
-            held.lane = message.ordering_key
+            held.lane = None if self.route.lane_by_member else message.ordering_key
             if held.lane is None or self._lanes.enter(held.lane, held):
                 self._start(held)
         return taken
 
     def _start(self, held: Held) -> None:
-        if (
-            held.size > _OFFLOAD_BYTES
-            or held.message.body[:1] in _ARRAY
-            or (self._parking is not None and held.lane is not None)
-        ):
+        """Open a delivery whose turn it is, and hand its envelopes on; aside if that takes a while."""
+        if self._takes_a_while(held):
             self._track(self._start_aside(held))
             return
         try:
-            items = open_message(held, self.route)
+            items = open_message(held, self.route) if held.opened is None else held.opened
         except Exception as error:  # noqa: BLE001 - a bug of ours must not lose the delivery
             self._not_opened(held, error)
         else:
             self._opened(held, items)
 
+    def _takes_a_while(self, held: Held) -> bool:
+        if self._parking is not None and held.lane is not None:
+            return True
+        # Opened aside, a large one would fall behind others of its member.
+        return not self.route.lane_by_member and (held.size > _OFFLOAD_BYTES or held.message.body[:1] in _ARRAY)
+
     async def _start_aside(self, held: Held) -> None:
         try:
-            if self._parking is not None and held.lane is not None and await self._parking.holds(held.lane):
+            if await self._is_parked(held):
                 self._stay_parked(held)
                 return
             # Hashing and parsing a large body, or an array, takes milliseconds: off the loop, where heartbeats run.
-            items = await asyncio.to_thread(open_message, held, self.route)
+            items = await asyncio.to_thread(open_message, held, self.route) if held.opened is None else held.opened
         except Exception as error:  # noqa: BLE001 - as above
             self._not_opened(held, error)
         else:
             self._opened(held, items)
+
+    async def _is_parked(self, held: Held) -> bool:
+        return self._parking is not None and held.lane is not None and await self._parking.holds(held.lane)
 
     def _stay_parked(self, held: Held) -> None:
         left = time_left(held.message, datetime.now(UTC))
@@ -168,11 +177,32 @@ class Intake:
     def _opened(self, held: Held, items: list[Item]) -> None:
         held.open_items = len(items)
         held.several = len(items) > 1
+        if self.route.lane_by_member and held.opened is None and not self._takes_its_place(held, items):
+            return
         if held.lane is not None and held.several:
             held.rest = deque(items)
             items = [held.rest.popleft()]
         for item in items:
             self._submit(item)
+
+    def _takes_its_place(self, held: Held, items: list[Item]) -> bool:
+        """Put a delivery among those of its member. False: its turn comes later, here or from its source."""
+        held.opened = items
+        lane = member_lane(items)
+        if lane is None:
+            return True
+        if isinstance(self.source, LaneJoining) and not self.source.join(
+            held.message, lane, follows=lane in self._lanes
+        ):
+            held.gave_back = True
+            self._settle(held)
+            return False
+        held.lane = lane
+        heads = self._lanes.enter(lane, held)
+        if heads and self._parking is not None:
+            self._start(held)  # again: now that its lane is known, that may turn out to be parked
+            return False
+        return heads
 
     def _submit(self, item: Item) -> None:
         if item.verdict is None:
@@ -184,41 +214,22 @@ class Intake:
 
     def _done(self, item: Item, verdict: Verdict) -> None:
         """An envelope's outcome is known, and durable unless it is a dead letter, which is made durable first."""
-        verdict = self._judge(item, verdict)
+        verdict = self._judge.judge(item, verdict)
         if isinstance(verdict, DeadLettered):
             self._track(self._put_aside(item, verdict))
         else:
             self._conclude(item, verdict)
-
-    def _judge(self, item: Item, verdict: Verdict) -> Verdict:
-        """Apply what the source knows: its retention, and whether all of this looks like a wrong secret."""
-        if isinstance(verdict, DeadLettered) and not item.proven:
-            verdict = self._judge_unproven(verdict)
-        if isinstance(verdict, WillRetry | GivenBack) and item.held.message.expires_at is not None:
-            left = time_left(item.held.message, datetime.now(UTC))
-            if left <= 0 and getattr(verdict, "why", None) != "stopped":
-                return DeadLettered("expiring", "its queue was about to delete it")
-            if isinstance(verdict, WillRetry):
-                return WillRetry(min(verdict.delay, max(left, 0.0)))
-        return verdict
-
-    def _judge_unproven(self, verdict: DeadLettered) -> Verdict:
-        """The message that rouses the suspicion of a wrong secret is still put aside; those after it are not."""
-        if self.route.guard.suspicion != "signatures":
-            self._suspected = False
-            return verdict
-        if self._suspected:
-            return GivenBack("signatures")
-        self._suspected = True
-        self._pause("signatures", None)
-        return verdict
 
     async def _put_aside(self, item: Item, verdict: DeadLettered) -> None:
         self._conclude(item, await self._desk.put_aside(item, verdict))
 
     def _conclude(self, item: Item, verdict: Verdict) -> None:
         held = item.held
-        self._count(item, verdict)
+        self._metrics.outcome(verdict, type(item.event))
+        if isinstance(verdict, Handled):
+            self.breaker.proved()
+        if self.route.guard.suspicion == "handlers" and self.breaker.closed:
+            self._pause("handlers", None)
         if isinstance(verdict, WillRetry):
             held.delay = verdict.delay if held.delay is None else min(held.delay, verdict.delay)
         elif isinstance(verdict, GivenBack):
@@ -240,22 +251,6 @@ class Intake:
         if held.open_items == 0:
             self._settle(held)
 
-    def _count(self, item: Item, verdict: Verdict) -> None:
-        metrics = self._metrics
-        if isinstance(verdict, Handled):
-            metrics.handled(type(item.event))
-            self.breaker.proved()
-        elif isinstance(verdict, Duplicate):
-            metrics.duplicate()
-        elif isinstance(verdict, WillRetry):
-            metrics.retried(type(item.event))
-        elif isinstance(verdict, DeadLettered):
-            metrics.dead_letter(verdict.reason)
-        elif isinstance(verdict, GivenBack):
-            metrics.given_back()
-        if self.route.guard.suspicion == "handlers" and self.breaker.closed:
-            self._pause("handlers", None)
-
     def _settle(self, held: Held) -> None:
         done = not (held.gave_back or held.delay is not None or held.unhandled)
         if done:
@@ -266,10 +261,16 @@ class Intake:
         elif held.lost:
             self.settlement.forget(held)
         else:
+            self._leave_behind(held.message)
             self.settlement.release(held, held.delay or 0.0)
         if held.lane is not None:
             self._move_lane(held.lane, done=done)
         self._concluded(held)
+
+    def _leave_behind(self, message: Message) -> None:
+        """Remember, while paused, how old what waits in the queue is: nothing is in hand then that could tell."""
+        if not self.breaker.closed:
+            self._left_behind = min(self._left_behind or message.accepted_at, message.accepted_at)
 
     def _concluded(self, held: Held) -> None:
         held.concluded = True
@@ -319,6 +320,7 @@ class Intake:
         _log.info("source_resumed", source=self.source.name, paused_for=round(time.monotonic() - self.breaker.since, 1))
         self.breaker.close()
         self.paused.clear()
+        self._left_behind = None
         self._metrics.paused.set(0)
         self.receiver.wake()
 
@@ -377,11 +379,10 @@ class Intake:
         self._let_go(self._lanes.clear())
 
     def oldest_age(self) -> float:
-        """Seconds since its queue accepted the oldest delivery in hand; 0 with none."""
-        if not self.held:
-            return 0.0
-        oldest = min(held.message.accepted_at for held in self.held)
-        return max(0.0, (datetime.now(UTC) - oldest).total_seconds())
+        """Seconds since its queue accepted the oldest delivery in hand, or left behind by a pause; 0 with none."""
+        now = datetime.now(UTC)
+        oldest = min((held.message.accepted_at for held in self.held), default=now)
+        return max(0.0, (now - min(oldest, self._left_behind or now)).total_seconds())
 
     def _track(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-__all__ = ["Lanes"]
+if TYPE_CHECKING:
+    from consumer.deliveries import Item
+
+__all__ = ["Lanes", "member_lane"]
 
 T = TypeVar("T")
 
@@ -23,6 +28,9 @@ class Lanes(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._followers)
+
+    def __contains__(self, lane: str) -> bool:
+        return lane in self._followers
 
     def enter(self, lane: str, item: T) -> bool:
         """A delivery arrived. True: it heads its lane and may run; False: it follows."""
@@ -51,3 +59,12 @@ class Lanes(Generic[T]):
         for followers in self._followers.values():
             followers.clear()
         return taken
+
+
+def member_lane(items: Iterable[Item]) -> str | None:
+    """The lane of a delivery whose source keeps each member's events in order: that of the first member it names.
+
+    A digest, since lanes are stored. None: nothing proven in it names a member.
+    """
+    user_id = next((item.user_id for item in items if item.proven and item.user_id is not None), None)
+    return None if user_id is None else sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]

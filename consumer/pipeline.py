@@ -127,7 +127,7 @@ class Pipeline:
 
     @staticmethod
     def _may_share(item: Item) -> bool:
-        if item.held.message.receive_count > item.route.max_receives:
+        if item.suspect:
             return False
         return all(handler.max_concurrency is None and handler.pace.groupable for handler in item.handlers)
 

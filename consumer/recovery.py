@@ -104,9 +104,12 @@ class Recovery:
                 return
 
     def _other(self, messages: list[Message]) -> list[Message]:
-        """One message, and another one than the last that met the trouble, if there is one."""
-        others = [message for message in messages if message.message_id != self._intake.tripped_by]
-        return (others or messages)[:1]
+        """One message, and another one than the last that met the trouble, if there is one; none before its turn."""
+        heads: dict[str, Message] = {}
+        for message in messages:
+            heads.setdefault(message.ordering_key or f"without {message.message_id}", message)
+        others = [message for message in heads.values() if message.message_id != self._intake.tripped_by]
+        return (others or list(heads.values()))[:1]
 
     def _sweep_interval(self) -> float:
         retention = self._intake.retention

@@ -29,6 +29,8 @@ class Route:
     max_attempts: int = 8
     handler_timeout: float = 30.0
     max_message_bytes: int = 1 << 20
+    lane_by_member: bool = False
+    """Events of one member run in order, one at a time; their lane shows only when they are opened."""
     any_age: bool = False
     """Replay with `--accept-stale`: the signature is checked, its age is not."""
     counts_attempts: bool = True

@@ -59,7 +59,7 @@ class Settlement:
         self._releases: dict[float, Batcher[Held]] = {}
         self._most = capabilities.settle_batch
         self._max_delay = capabilities.max_delay
-        self._leases: OrderedDict[int, Held] | None = OrderedDict() if capabilities.leases else None
+        self._leases: OrderedDict[int, Held] = OrderedDict()
         self._slots = asyncio.Semaphore(capabilities.max_settles)
         self._renewal_slots = asyncio.Semaphore(_RENEWALS)
         self._calls: set[asyncio.Task[None]] = set()
@@ -75,8 +75,8 @@ class Settlement:
         return self._pending
 
     def hold(self, held: Held) -> None:
-        """Keep a delivery's lease alive from now until it is settled."""
-        if self._leases is not None:
+        """Keep a delivery's lease alive, if it has one, from now until it is settled."""
+        if held.message.lease_until < math.inf:
             if not self._leases:
                 self._beat.set()
             self._leases[id(held)] = held
@@ -129,9 +129,6 @@ class Settlement:
     async def heartbeat(self) -> None:
         """Renew leases at half the visibility timeout, in batches, until cancelled."""
         leases = self._leases
-        if leases is None:
-            await asyncio.Event().wait()  # nothing to renew, for ever: a loop of the worker that ends means a fault
-            return
         while True:
             while not leases:  # what was held may have been settled before this task had its turn
                 self._beat.clear()
@@ -147,8 +144,7 @@ class Settlement:
     # Batches on their way
 
     def _end_lease(self, held: Held) -> None:
-        if self._leases is not None:
-            self._leases.pop(id(held), None)
+        self._leases.pop(id(held), None)
 
     def _batch(
         self, batcher: Batcher[Held], held: Held, call: Callable[[Sequence[Message]], Awaitable[list[SettleFailure]]]
@@ -285,7 +281,7 @@ class Settlement:
         if unknown:
             lost += [held for held in batch if held.message.lease_until <= now and held not in lost]
         for held in lost:
-            if self._leases is not None and self._leases.pop(id(held), None) is not None:
+            if self._leases.pop(id(held), None) is not None:
                 self._lost(held)
         if unknown:
             self._renew_first(batch)
@@ -295,5 +291,5 @@ class Settlement:
         """Move the leases that were not renewed back to where the next look begins."""
         horizon = time.monotonic() + self._renew_at + _HEARTBEAT_TICK
         for held in batch:
-            if self._leases is not None and id(held) in self._leases and held.message.lease_until <= horizon:
+            if id(held) in self._leases and held.message.lease_until <= horizon:
                 self._leases.move_to_end(id(held), last=False)

@@ -14,6 +14,7 @@ from consumer.failures import describe
 from consumer.intake import Intake
 from consumer.pipeline import Pipeline
 from consumer.recovery import Recovery
+from consumer.sources.base import SelfWatching
 
 __all__ = ["Worker", "WorkerFailed"]
 
@@ -182,6 +183,8 @@ class Worker:
         for intake in self.intakes:
             if intake.receiver.busy > intake.source.capabilities.poll_wait + _RECEIVE_GRACE:
                 return f"source {intake.source.name}: a receive does not come back"
+            if isinstance(intake.source, SelfWatching) and (why := intake.source.not_live()) is not None:
+                return f"source {intake.source.name}: {why}"
         return None
 
     def not_ready(self) -> str | None:

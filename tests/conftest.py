@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.servers.fixtures", "tests.servers.fixtures_database"]
+pytest_plugins = ["tests.servers.fixtures", "tests.servers.fixtures_azure", "tests.servers.fixtures_database"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Verdict, WillRetry
+
 __all__ = ["CONTENT_TYPE", "Metrics", "SourceMetrics"]
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -35,7 +37,9 @@ class Metrics:
         self.in_flight = gauge("in_flight", "Deliveries in hand.", ["source"])
         self.in_flight_bytes = gauge("in_flight_bytes", "Size of the deliveries in hand.", ["source"])
         self.oldest_age = gauge(
-            "oldest_age_seconds", "Age of the oldest delivery in hand since its queue took it.", ["source"]
+            "oldest_age_seconds",
+            "Age of the oldest delivery in hand, or left by a pause, since its queue took it.",
+            ["source"],
         )
         self.paused = gauge("source_paused", "1 while the source is paused for trouble of our own.", ["source"])
         self._handler_seconds = Histogram(
@@ -87,23 +91,24 @@ class SourceMetrics:
         self._name = name
         self._events: dict[tuple[str, type[Any]], Any] = {}
         self.received = metrics.received.labels(name).inc
-        self.duplicate = metrics.duplicates.labels(name).inc
-        self.given_back = metrics.given_back.labels(name).inc
+        self._duplicate = metrics.duplicates.labels(name).inc
+        self._given_back = metrics.given_back.labels(name).inc
         self.lease_lost = metrics.leases_lost.labels(name).inc
         self.paused = metrics.paused.labels(name)
         self.paused.set(0)
 
-    def handled(self, event: type[Any]) -> None:
-        """An event of this class took effect."""
-        self._event("handled", event)()
-
-    def retried(self, event: type[Any]) -> None:
-        """An event of this class failed and will be tried again."""
-        self._event("retried", event)()
-
-    def dead_letter(self, reason: str) -> None:
-        """A message was dead-lettered for this reason."""
-        self._metrics.dead_letters.labels(self._name, reason).inc()
+    def outcome(self, verdict: Verdict, event: type[Any]) -> None:
+        """Count what became of an event of this class."""
+        if isinstance(verdict, Handled):
+            self._event("handled", event)()
+        elif isinstance(verdict, Duplicate):
+            self._duplicate()
+        elif isinstance(verdict, WillRetry):
+            self._event("retried", event)()
+        elif isinstance(verdict, DeadLettered):
+            self._metrics.dead_letters.labels(self._name, verdict.reason).inc()
+        elif isinstance(verdict, GivenBack):
+            self._given_back()
 
     def watch(
         self,

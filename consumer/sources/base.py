@@ -6,9 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
-__all__ = ["Capabilities", "Depth", "Finding", "Message", "Outgoing", "SettleFailure", "Source"]
+__all__ = [
+    "Capabilities",
+    "Depth",
+    "Finding",
+    "LaneJoining",
+    "Message",
+    "Outgoing",
+    "SelfWatching",
+    "SettleFailure",
+    "Source",
+]
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +46,8 @@ class Message:
     """Messages with the same key are handed to handlers one at a time, in order; None: no order."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """The message's attributes or properties, as text."""
+    suspect: bool = False
+    """Whether an earlier process may have ended while it handled this, for queues that do not count receives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +194,22 @@ class Source(Protocol):
     async def close(self) -> None:
         """Release connections. Messages still held are left to their leases."""
         ...
+
+
+@runtime_checkable
+class LaneJoining(Protocol):
+    """A source that keeps order by what only shows when a message is opened."""
+
+    def join(self, message: Message, lane: str, *, follows: bool) -> bool:
+        """A message in hand belongs to this lane. False: it must be released, and comes again when it is its turn.
+
+        `follows`: the caller holds the lane's head, and keeps the message behind it.
+        """
+
+
+@runtime_checkable
+class SelfWatching(Protocol):
+    """A source that notices by itself that it has come to a standstill."""
+
+    def not_live(self) -> str | None:
+        """Why the process should be restarted, or None."""

@@ -68,6 +68,7 @@ class WorkerConformance:
                 return await acknowledge(messages)
 
             monkeypatch.setattr(source, "acknowledge", watched)
+            await eventually(lambda: len(rig.effects()) == 15 and rig.reasons().total() == 3)
             await eventually(lambda: app.worker.intakes[0].receiver.empty_since and not app.worker.intakes[0].held)
         assert early == []
         assert rig.effects() == Counter(ids(15))

@@ -11,7 +11,10 @@ import pytest
 
 from tests.conformance.rig import Rig
 from tests.conformance.rules import WorkerConformance
+from tests.emulators.event_hubs import EventHubsEmulator
 from tests.emulators.sqs_stub import SqsStub
+from tests.emulators.storage_queue_stub import StorageQueueStub
+from tests.servers.azurite import Azurite, create_container, create_queue
 from tests.servers.names import fresh_name
 
 
@@ -102,3 +105,69 @@ class TestRulesOnFauxqs(_SqsRig, WorkerConformance):
     def endpoint(self, aws_environment: None, fauxqs_url: str) -> str:
         """The one server of the run."""
         return fauxqs_url
+
+
+class _StorageQueueRig:
+    visibility_timeout = WorkerConformance.visibility_timeout
+
+    @pytest.fixture
+    async def rig(self, tmp_path: Path, account: str) -> Rig:
+        """A new queue in the account."""
+        name = fresh_name()
+        await create_queue(account, name)
+        source = {
+            "KIND": "storage_queue",
+            "CONNECTION_STRING": account,
+            "QUEUE": name,
+            "VISIBILITY_TIMEOUT": f"{self.visibility_timeout:g}s",
+            "POLL_WAIT": "1",
+        }
+        return Rig(tmp_path, source)
+
+
+class TestRulesOnTheStorageQueueStub(_StorageQueueRig, WorkerConformance):
+    """The stub of this project."""
+
+    @pytest.fixture
+    async def account(self) -> AsyncIterator[str]:
+        """A server of its own for each test."""
+        async with StorageQueueStub() as stub:
+            yield stub.connection_string
+
+
+@pytest.mark.thorough
+class TestRulesOnAzurite(_StorageQueueRig, WorkerConformance):
+    """Azurite."""
+
+    @pytest.fixture
+    def account(self, azurite: Azurite) -> str:
+        """The one server of the run."""
+        return azurite.connection_string
+
+
+def event_hubs_settings(hub: EventHubsEmulator, azurite: Azurite, container: str) -> dict[str, str]:
+    """The settings of a source on the emulator's hub `events`."""
+    return {
+        "KIND": "event_hubs",
+        "CONNECTION_STRING": hub.connection_string,
+        "EVENT_HUB": "events",
+        "CHECKPOINTS__CONNECTION_STRING": azurite.connection_string,
+        "CHECKPOINTS__CONTAINER": container,
+        "CHECKPOINTS__INTERVAL": "0.5",
+        "CHECKPOINTS__OWNERSHIP_INTERVAL": "0.5",
+        "POLL_WAIT": "1",
+    }
+
+
+class TestRulesOnTheEventHub(WorkerConformance):
+    """The emulator of this project, with checkpoints in Azurite."""
+
+    ordered = True
+
+    @pytest.fixture
+    async def rig(self, tmp_path: Path, azurite: Azurite) -> AsyncIterator[Rig]:
+        """A hub and a container of its own for each test."""
+        container = fresh_name()
+        await create_container(azurite.connection_string, container)
+        async with EventHubsEmulator(hubs={"events": 3}) as hub:
+            yield Rig(tmp_path, event_hubs_settings(hub, azurite, container))

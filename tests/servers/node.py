@@ -17,7 +17,7 @@ from tests.servers.processes import ServerError
 
 __all__ = ["PACKAGES", "environment", "install", "node"]
 
-PACKAGES: Mapping[str, str] = {"fauxqs": "2.4.1", "azurite": "3.36.0", "sqs-consumer": "15.0.3"}
+PACKAGES: Mapping[str, str] = {"fauxqs": "2.4.1", "azurite": "3.36.0", "sqs-consumer": "15.0.3", "rhea": "3.0.5"}
 """The versions that are known to work with this Node."""
 
 _TOOLS = Path(__file__).resolve().parents[2] / ".tools"
