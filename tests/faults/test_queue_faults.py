@@ -17,7 +17,7 @@ _CHAOS = (
     {"kind": "unavailable", "probability": 0.05},
     {"kind": "reset", "probability": 0.05},
     {"kind": "reset_after", "probability": 0.1},
-    {"kind": "bad_json", "probability": 0.05},
+    {"kind": "cut", "probability": 0.05},
     {"kind": "latency", "probability": 0.2, "seconds": 0.3},
     {"kind": "partial", "action": "DeleteMessageBatch", "probability": 0.3, "entries": [0, 3, 5]},
     {"kind": "partial", "action": "ChangeMessageVisibilityBatch", "probability": 0.3, "entries": [1, 2]},

@@ -216,7 +216,7 @@ async def test_a_reply_that_is_not_one_settles_nothing(sqs_stub: SqsStub, open_s
     """A success without readable content is not taken for one: every message of the batch is to be settled again."""
     source = await open_source(sqs_stub.create_queue("labs"), sqs_stub.url)
     messages = await held(source, 3)
-    sqs_stub.fault("bad_json", action="DeleteMessageBatch", count=1)
+    sqs_stub.fault("cut", action="DeleteMessageBatch", count=1)
     failures = await source.acknowledge(messages)
     assert [(failure.message, failure.kind) for failure in failures] == [(message, "again") for message in messages]
     assert await source.acknowledge(messages) == []
@@ -226,7 +226,7 @@ async def test_a_reply_that_is_not_one_is_no_empty_queue(sqs_stub: SqsStub, open
     """Messages that cannot be read from a reply, or counters, are trouble and not an empty queue."""
     source = await open_source(sqs_stub.create_queue("labs"), sqs_stub.url)
     sqs_stub.fill("labs", ["one"])
-    sqs_stub.fault("bad_json")
+    sqs_stub.fault("cut")
     with pytest.raises(SourceUnavailable, match="not one of SQS"):
         await source.receive(10)
     with pytest.raises(SourceUnavailable, match="not one of SQS"):
