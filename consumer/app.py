@@ -18,7 +18,9 @@ from sqlalchemy import MetaData
 from consumer.context import Platforms
 from consumer.database import Database
 from consumer.dead_letters.file_store import FileStore
+from consumer.dead_letters.queue_store import POISON, QueueStore
 from consumer.dead_letters.sealing import sealer
+from consumer.dead_letters.store import DeadLetterStore
 from consumer.dead_letters.writing import DeadLetterWriter
 from consumer.dispatch import DispatchTable, Lifespan
 from consumer.errors import ConsumerError, DatabaseError, DatabaseUnavailable, SettingsError
@@ -210,9 +212,13 @@ def build_route(source: SourceSettings, settings: Settings, table: DispatchTable
     )
 
 
-def build_store(settings: Settings, metrics: Metrics | None = None) -> FileStore:
+def build_store(settings: Settings, metrics: Metrics | None = None) -> DeadLetterStore:
     """The dead-letter store. Raises `SettingsError` for a wrong recipient."""
     chosen = settings.dead_letters
+    if chosen.kind == "queue":
+        sources = [settings.source(name) for name in settings.sources]
+        poison = {one.name: one.model_copy(update={"queue": f"{one.queue}{POISON}"}) for one in sources}
+        return QueueStore({name: build_source(one) for name, one in poison.items()})
     return FileStore(
         chosen.path,
         seal=sealer(chosen.recipients) if chosen.recipients else None,

@@ -126,17 +126,17 @@ class InboxSettings(Section):
     )
 
 
-def _stored_in_files(kind: object) -> object:
-    if kind in {"s3", "blob", "queue"}:
-        raise ValueError("expected file; the s3, blob and queue stores are not in this release")
+def _stores_there_are(kind: object) -> object:
+    if kind in {"s3", "blob"}:
+        raise ValueError("expected file or queue; the s3 and blob stores are not in this release")
     return kind
 
 
 class DeadLetterSettings(Section):
     """What is put aside."""
 
-    kind: Annotated[Literal["file"], BeforeValidator(_stored_in_files)] = Field(
-        "file", description="Kind of store; s3, blob and queue are not in this release."
+    kind: Annotated[Literal["file", "queue"], BeforeValidator(_stores_there_are)] = Field(
+        "file", description="Kind of store: file, or queue (<queue>-poison, of storage_queue sources only)."
     )
     path: FilePath = Field(Path("dead-letters"), description="Folder of the *.jsonl segments.")
     max_age: AgeLimit = Field(_DEFAULT_DEAD_LETTER_AGE, description="How long dead letters may be replayed, or off.")
@@ -145,6 +145,15 @@ class DeadLetterSettings(Section):
     unproven_limit: Size = Field(
         256 * MEBIBYTE, description="Most bytes kept of messages that nobody is known to have signed."
     )
+
+    @property
+    def folder(self) -> Path:
+        """Where the segments are. Raises SettingsError for a store that has none."""
+        if self.kind == "queue":
+            raise SettingsError(
+                "dead_letters.kind is queue: the messages are on <queue>-poison, to be read by a source of its own"
+            )
+        return self.path
 
 
 class HealthSettings(Section):
@@ -249,8 +258,12 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield (dotted key, what is expected) for settings that cannot both hold."""
     if settings.retry.base > settings.retry.cap:
         yield "retry.base", "expected no more than retry.cap"
+    if settings.dead_letters.kind == "queue" and settings.dead_letters.recipients:
+        yield "dead_letters.recipients", "expected none, since a dead-letter queue holds messages as they came"
     for name in settings.sources:
         source = settings.source(name)
+        if settings.dead_letters.kind == "queue" and source.kind != "storage_queue":
+            yield "dead_letters.kind", f"expected file, since source {name} is {source.kind}"
         for key, text in _source_contradictions(source, settings):
             yield f"sources.{name}.{key}", text
     yield from _retention_contradictions(settings)

@@ -217,7 +217,9 @@ async def _store(settings: Settings) -> Finding:
         return Finding("store", ok=False, detail=str(error))
     finally:
         await store.close()
-    return Finding("store", ok=True, detail=f"{settings.dead_letters.path} can be written")
+    letters = settings.dead_letters
+    where = letters.path if letters.kind == "file" else "<queue>-poison"
+    return Finding("store", ok=True, detail=f"{where} can be written")
 
 
 async def _health(settings: Settings) -> list[Finding]:

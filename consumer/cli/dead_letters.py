@@ -145,9 +145,9 @@ def purge_(*, chosen: Filter, handled: bool, yes: bool, as_json: bool, config: P
     with _clear_errors():
         settings = _settings(config)
         unseal = _unsealer(settings) if chosen.users and settings.identity_file is not None else None
-        if not settings.path.exists():
-            raise DeadLetterError(f"{settings.path}: there are no dead letters")
-        done = purge(settings.path, chosen, unseal=unseal, handled=handled)
+        if not settings.folder.exists():
+            raise DeadLetterError(f"{settings.folder}: there are no dead letters")
+        done = purge(settings.folder, chosen, unseal=unseal, handled=handled)
         for problem in done.problems:
             click.echo(f"kept: {problem}", err=True)
         counts = {"removed": done.removed, "kept": done.kept, "segments_in_use": len(done.skipped)}
@@ -181,10 +181,10 @@ def _unsealer(settings: DeadLetterSettings) -> Callable[[bytes], bytes]:
 
 def _entries(settings: DeadLetterSettings, chosen: Filter) -> Iterator[Entry]:
     """The chosen dead letters; what cannot be read is told on stderr."""
-    if not settings.path.exists():  # nothing was ever put aside
+    if not settings.folder.exists():  # nothing was ever put aside
         return
     unseal = _unsealer(settings) if chosen.users and settings.identity_file is not None else None
-    for found in read(find_segments([settings.path]), chosen=chosen, unseal=unseal):
+    for found in read(find_segments([settings.folder]), chosen=chosen, unseal=unseal):
         if isinstance(found, Entry):
             yield found
         else:

@@ -130,7 +130,7 @@ class _Survey:
 def _plan(settings: Settings, paths: Sequence[Path], chosen: Filter, *, accept_stale: bool) -> _Plan:
     """Find what is meant. Raises `ConsumerError`."""
     letters = settings.dead_letters
-    segments = find_segments(paths or ([letters.path] if letters.path.exists() else []))
+    segments = find_segments(paths or ([letters.folder] if letters.folder.exists() else []))
     unseal = unsealer(letters.identity_file) if letters.identity_file is not None else None
     survey = _survey(segments, chosen, unseal)
     table = load_table(settings.handlers, settings.app_dir)

@@ -40,6 +40,8 @@ __all__ = ["EventHubsSource"]
 _log = structlog.get_logger("event_hubs")
 
 _BATCH: Final = 500
+_SHARE: Final = 4
+"""A receive takes at most this part of `max_in_flight`."""
 _MAX_DELAY: Final = 7 * 86_400.0
 
 
@@ -73,8 +75,10 @@ class EventHubsSource:
     @property
     def capabilities(self) -> Capabilities:
         """What a hub can do, with what is done here: no leases, and one receive, which waits."""
+        # No receive begins before there is room for a whole batch: if that were all the room, one slow event would
+        # keep everything else out.
         return Capabilities(
-            receive_batch=_BATCH,
+            receive_batch=max(1, min(_BATCH, self._settings.max_in_flight // _SHARE)),
             settle_batch=_BATCH,
             max_delay=_MAX_DELAY,
             poll_wait=self._settings.poll_wait,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["findings"]
 
-_LISTEN: Final = 3.0
-"""Seconds within which a hub refuses a reader it does not want."""
+_LISTEN: Final = 10.0
+"""Seconds within which a hub takes or refuses a reader."""
 _TAKEN: Final = frozenset({"link:stolen", "resource-locked"})
 """Conditions by which a hub says that others read this consumer group, which therefore exists."""
 
@@ -44,33 +44,36 @@ def _backlog(facts: Mapping[str, PartitionFacts]) -> int:
 
 async def _consumer_group(clients: HubClients, settings: SourceSettings, partition_id: str) -> Finding:
     """Whether the consumer group may be read: by a reader that asks for what comes next, for a moment."""
-    failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+    answer: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
-    async def failed(_: Any, error: Exception) -> None:
-        if not failure.done():
-            failure.set_result(error)
+    def on_link(_: str, error: Exception | None) -> None:
+        if not answer.done():
+            answer.set_result(error)
 
     async def ignore(_: Any, __: Any) -> None:
-        """Events that come in this moment are for the worker."""
+        """Events that come in this moment are for the worker, and errors are told by the link."""
 
-    client = clients.consumer(balanced=False)
+    client = clients.consumer(balanced=False, on_link=on_link)
     reading = asyncio.create_task(
         client.receive_batch(
-            on_event_batch=ignore, on_error=failed, partition_id=partition_id, starting_position="@latest"
+            on_event_batch=ignore, on_error=ignore, partition_id=partition_id, starting_position="@latest"
         )
     )
-    await asyncio.wait({failure, reading}, timeout=_LISTEN, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({answer, reading}, timeout=_LISTEN, return_when=asyncio.FIRST_COMPLETED)
     with contextlib.suppress(Exception):
         await client.close()
     reading.cancel()
     await asyncio.wait({reading})
     group = settings.consumer_group
-    if not failure.done():
-        failure.cancel()
+    if not answer.done():
+        answer.cancel()
+        return Finding("consumer group", ok=False, detail=f"{group}: no answer to a reader")
+    error = answer.result()
+    if error is None:
         return Finding("consumer group", ok=True, detail=f"{group} can be read")
-    if condition_of(failure.result()) in _TAKEN:
+    if condition_of(error) in _TAKEN:
         return Finding("consumer group", ok=True, detail=f"{group} is being read by others")
-    detail = str(hub_trouble(settings.name, f"reading consumer group {group}", failure.result()))
+    detail = str(hub_trouble(settings.name, f"reading consumer group {group}", error))
     return Finding("consumer group", ok=False, detail=detail)
 
 

@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from consumer import __version__
-from consumer.errors import SettingsError
+from consumer.errors import SourceError
 from consumer.settings_azure import event_hub_of, namespace_host
-from consumer.sources.azure_credentials import azure_credential, quieten_azure
+from consumer.sources.azure_credentials import azure_credential, missing_extra, quieten_azure
 from consumer.sources.event_hubs_errors import hub_trouble, store_trouble
 
 if TYPE_CHECKING:
     from consumer.settings import SourceSettings
     from consumer.sources.checkpoint_blobs import CheckpointBlobs
+    from consumer.sources.event_hubs_links import OnLink
 
 __all__ = ["HubClients", "PartitionFacts"]
 
@@ -39,6 +41,8 @@ class PartitionFacts:
     last: int
     """Sequence number of the newest; below `beginning` when there is none."""
     last_offset: str
+    last_at: datetime
+    """When that was accepted."""
 
 
 class HubClients:
@@ -71,8 +75,7 @@ class HubClients:
             try:
                 clients._make()
             except ImportError:
-                extra = "pip install 'health-event-consumer[event-hubs]'"
-                raise SettingsError(f"source {settings.name} is event_hubs: {extra}") from None
+                raise missing_extra(settings.name, "event_hubs") from None
             yield clients
 
     def _make(self) -> None:
@@ -107,8 +110,10 @@ class HubClients:
         # The client knows how the SDK reads a connection string's endpoint.
         return str(self._admin._address.hostname)  # noqa: SLF001 - nothing public tells it
 
-    def consumer(self, *, balanced: bool = True) -> Any:
+    def consumer(self, *, balanced: bool = True, on_link: OnLink | None = None) -> Any:
         """A new `EventHubConsumerClient`; `balanced`: sharing the partitions out with others by the store."""
+        from consumer.sources.event_hubs_links import LinkWatchingClient  # noqa: PLC0415 - needs the SDK
+
         sharing: dict[str, Any] = {}
         if balanced:
             interval = self._settings.checkpoints.ownership_interval
@@ -117,10 +122,11 @@ class HubClients:
                 "load_balancing_interval": interval,
                 "partition_ownership_expiration_interval": interval * _OWNERSHIP_LIFE,
             }
-        return self._client("EventHubConsumerClient", consumer_group=self._settings.consumer_group, **sharing)
+        client = self._client(LinkWatchingClient, consumer_group=self._settings.consumer_group, **sharing)
+        client.on_link = on_link
+        return client
 
-    def _client(self, kind: str, **options: Any) -> Any:
-        made = getattr(import_module("azure.eventhub.aio"), kind)
+    def _client(self, made: Any, **options: Any) -> Any:
         options |= {**_RETRY, "user_agent": f"health-event-consumer/{__version__}"}
         settings = self._settings
         if settings.connection_string is not None:
@@ -137,7 +143,7 @@ class HubClients:
     def producer(self) -> Any:
         """The `EventHubProducerClient`."""
         if self._producer is None:
-            self._producer = self._client("EventHubProducerClient")
+            self._producer = self._client(import_module("azure.eventhub.aio").EventHubProducerClient)
         return self._producer
 
     # Questions
@@ -154,7 +160,7 @@ class HubClients:
         last = int(found["last_enqueued_sequence_number"])
         # Of an empty partition the service says that it begins where the next event will be, or at 0.
         beginning = last + 1 if found["is_empty"] else int(found["beginning_sequence_number"])
-        return PartitionFacts(beginning, last, str(found["last_enqueued_offset"]))
+        return PartitionFacts(beginning, last, str(found["last_enqueued_offset"]), found["last_enqueued_time_utc"])
 
     async def all_facts(self) -> dict[str, PartitionFacts]:
         """What every partition holds."""
@@ -169,7 +175,7 @@ class HubClients:
         except Exception as error:  # noqa: BLE001 - the SDK raises what it likes; the protocol knows two errors
             raise self.store_trouble(error) from None
 
-    def store_trouble(self, error: BaseException) -> Exception:
+    def store_trouble(self, error: BaseException) -> SourceError:
         """What an exception of the checkpoints' storage means."""
         return store_trouble(self._name, self._settings.checkpoints.container or "", error)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from consumer.errors import ConsumerError, SourceError
+from consumer.errors import DatabaseError, SourceError, SourceUnavailable
 from consumer.failures import describe
 from consumer.partitions import Partition
 from consumer.sources.checkpoint_blobs import PartitionCheckpoint
@@ -34,8 +34,6 @@ _START: Final = "-1"
 """The offset before the first event, in the service's words."""
 _RESTART_PAUSE: Final = 1.0
 _CLOSE_LIMIT: Final = 15.0
-_PROVED_AFTER: Final = 5.0
-"""Seconds after which a partition that was not taken away again counts as received from."""
 
 
 class Owned:
@@ -46,7 +44,8 @@ class Owned:
         """The SDK's name for this very ownership."""
         self.partition = partition
         self.checkpoint = checkpoint
-        self.opened_at = time.monotonic()
+        self.linked = False
+        """The hub has taken us as its reader."""
         self.prepared = asyncio.Event()
         """Set once its checkpoint is ours and it is known what it has in the database."""
         self.preparing = False
@@ -122,8 +121,7 @@ class Ownerships:
     @property
     def works(self) -> bool:
         """Whether some partition is being received from."""
-        proved = time.monotonic() - _PROVED_AFTER
-        return any(one.prepared.is_set() and one.opened_at < proved for one in self.owned.values())
+        return any(one.prepared.is_set() and one.linked for one in self.owned.values())
 
     # The SDK's consumer
 
@@ -145,7 +143,7 @@ class Ownerships:
 
     async def _consume(self) -> None:
         self._restart.clear()
-        client = self._clients.consumer()
+        client = self._clients.consumer(on_link=self._linked)
         receiving = asyncio.create_task(
             client.receive_batch(
                 on_event_batch=self._arrived,
@@ -177,18 +175,30 @@ class Ownerships:
         start = self._settings.start_at
         return start if isinstance(start, datetime) else {"earliest": _START, "latest": "@latest"}[start]
 
+    def _linked(self, partition_id: str, error: Exception | None) -> None:
+        owned = self.owned.get(partition_id)
+        if owned is not None:
+            owned.linked = error is None
+        if error is not None:
+            self._note(partition_id, hub_trouble(self._name, "receiving", error))
+        elif self.works:
+            self.trouble, self._said = None, None
+
     async def _failed(self, context: Any, error: Exception) -> None:
         if _of_the_store(error):
-            trouble: Exception = self._clients.store_trouble(error)
+            trouble = self._clients.store_trouble(error)
         else:
             trouble = hub_trouble(self._name, "receiving", error)
-        if isinstance(trouble, SourceError) and not self.works:
+        self._note(getattr(context, "partition_id", None), trouble)
+
+    def _note(self, partition_id: str | None, trouble: SourceError) -> None:
+        """Remember what keeps us from receiving, and log it once."""
+        if not self.works:
             self.trouble = trouble
         text = str(trouble)
         if text != self._said:
             self._said = text
-            partition = getattr(context, "partition_id", None)
-            _log.warning("event_hub_trouble", source=self._name, partition=partition, detail=text)
+            _log.warning("event_hub_trouble", source=self._name, partition=partition_id, detail=text)
         self._news.set()
 
     async def _opened(self, context: Any) -> None:
@@ -281,9 +291,11 @@ class Ownerships:
             if before is not None or first is not None:
                 await owned.checkpoint.open(*(first or (-1, _START)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the next turn tries again
-            trouble = error if isinstance(error, ConsumerError) else self._clients.store_trouble(error)
-            self.trouble = trouble if isinstance(trouble, SourceError) else None
-            _log.warning("partition_not_ready", source=self._name, partition=owned.partition.id, detail=str(trouble))
+            if isinstance(error, DatabaseError):
+                trouble: SourceError = SourceUnavailable(f"source {self._name}: parked events: {error}")
+            else:
+                trouble = error if isinstance(error, SourceError) else self._clients.store_trouble(error)
+            self._note(owned.partition.id, trouble)
             return
         finally:
             owned.preparing = False
@@ -299,9 +311,15 @@ class Ownerships:
             return facts.last, facts.last_offset
         return None
 
+    def _before_a_time(self, facts: PartitionFacts) -> int:
+        """Where a start at a time is, as far as can be known before something arrives: too early rather than late."""
+        start = self._settings.start_at
+        none_to_come = isinstance(start, datetime) and facts.last_at <= start
+        return facts.last if none_to_come else facts.beginning - 1
+
     def _say_where(self, owned: Owned, facts: PartitionFacts) -> None:
         saved = owned.checkpoint.saved
-        owned.start = saved.sequence if saved is not None else facts.last
+        owned.start = saved.sequence if saved is not None else self._before_a_time(facts)
         owned.saved_at = time.monotonic()
         unclean = owned.checkpoint.unclean
         if unclean:
@@ -371,9 +389,11 @@ class Ownerships:
         if owned.expected is not None and owned.expected > owned.highest:
             return not self._is_over(owned)
         try:
-            owned.expected = (await self._clients.facts(owned.partition.id)).last
+            facts = await self._clients.facts(owned.partition.id)
         except SourceError:
             return False
+        # What the hub has deleted meanwhile will not arrive.
+        owned.expected = facts.last if facts.last >= facts.beginning else None
         owned.moved_at = time.monotonic() - self._stall_after / 2
         return False
 

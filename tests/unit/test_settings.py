@@ -230,7 +230,7 @@ def test_a_slip_that_looks_like_a_service_link_is_refused(folder: Path, name: st
         ("LOG__LEVEL", CANARY, "expected debug or info or warning or error or critical"),
         ("DATABASE__URL", f"mysql://u:{CANARY}@h/d", "expected a URL: sqlite"),
         ("INBOX__RETENTION", CANARY, "expected a duration such as"),
-        ("DEAD_LETTERS__KIND", "s3", "expected file; the s3, blob and queue stores are not in this release"),
+        ("DEAD_LETTERS__KIND", "s3", "expected file or queue; the s3 and blob stores are not in this release"),
         ("DEAD_LETTERS__KIND", CANARY, "expected file"),
         ("THRIVE__EVENT_TYPES__NUDGE", "[]", "expected one text, or a JSON list"),
         ("THRIVE__EVENT_TYPES__NUDGE", "[1]", "expected one text, or a JSON list"),
