@@ -67,8 +67,11 @@ class Partition:
         self._parks = parks
         self._closed = False
         self._lanes: dict[str, _Lane] = {}
+        self.waiting_bytes = 0
+        """Bytes of what is here and not handed out."""
         self._waiting: dict[int, Message] = {}
-        # Sequence numbers; what is not waiting, not due or not the first of its lane any more is in there in vain.
+        self._retrying = 0
+        # Sequence numbers; one that does not wait any more, or not as the first of its lane, is in there in vain.
         self._ready: list[int] = []
         self._delayed: list[tuple[float, int]] = []
         self._leaving: dict[int, Message] = {}
@@ -78,6 +81,11 @@ class Partition:
     def waiting(self) -> int:
         """Messages that are here and not handed out."""
         return len(self._waiting) + len(self._leaving)
+
+    def is_full(self, count: int, size: int) -> bool:
+        """Whether no more should arrive: so many wait for their turn, ten times as many in all, or so many bytes."""
+        fresh = self.waiting - self._retrying
+        return fresh > count or self.waiting > 10 * count or self.waiting_bytes > size
 
     def ready(self, now: float) -> int:
         """Of those, how many could be handed out now."""
@@ -101,6 +109,7 @@ class Partition:
         if self.suspects:
             self.suspects -= 1
             message.suspect = True
+        self.waiting_bytes += len(message.body)
         self._line_up(message)
         return True
 
@@ -111,7 +120,7 @@ class Partition:
             heappush(self._ready, heappop(self._delayed)[1])
         while len(taken) < limit and self._may_go:
             message = self._waiting.get(heappop(self._ready))
-            if message is not None and message.receipt.due <= now:
+            if message is not None:
                 taken += self._take_from(message, limit - len(taken), now)
         return taken
 
@@ -124,17 +133,18 @@ class Partition:
         return lowest is None or self._ready[0] <= lowest
 
     def _take_from(self, message: Message, limit: int, now: float) -> list[Message]:
-        """A message with what may follow it; nothing if its lane has another one first, or in hand."""
+        """A message, or what is due of its lane; nothing while the lane has one in hand."""
         taken = [message]
         if message.receipt.lane is not None:
             lane = self._lanes[message.receipt.lane]
-            if lane.held or lane.waiting[0] is not message:
+            if lane.held:
                 return []
             end = min(limit, lane.due(now))
             taken, lane.waiting = lane.waiting[:end], lane.waiting[end:]
             lane.held = end
         for one in taken:
-            del self._waiting[one.receipt.sequence]
+            self._out_of_line(one)
+            self.waiting_bytes -= len(one.body)
             one.receipt.held = True
         self.held.update(taken)
         return taken
@@ -160,10 +170,10 @@ class Partition:
         """A message handed out goes back, to be handed out again after a while. False: it is not ours any more."""
         if not self._returned(message):
             return False
+        self.waiting_bytes += len(message.body)
         message.receipt.due = now + delay if delay > 0 else 0.0
         if self._parks and delay > LONGEST_WAIT:
             message.receipt.parks = True
-            self.waiting_bytes += len(message.body)
             self._leave(message)
         else:
             self._line_up(message)
@@ -198,11 +208,11 @@ class Partition:
 
     def _line_up(self, message: Message) -> None:
         place: Place = message.receipt
-        self.waiting_bytes += len(message.body)
         if place.lane is not None and place.lane in self._parked_lanes:
             self._leave(message)
             return
         self._waiting[place.sequence] = message
+        self._retrying += place.due > 0
         if place.lane is None:
             self._enqueue(message)
         else:
@@ -210,6 +220,10 @@ class Partition:
             insort(lane.waiting, message, key=_sequence)
             if lane.waiting[0] is message:
                 self._line_up_lane(lane)
+
+    def _out_of_line(self, message: Message) -> None:
+        if self._waiting.pop(message.receipt.sequence, None) is not None:
+            self._retrying -= message.receipt.due > 0
 
     def _lane(self, name: str) -> _Lane:
         lane = self._lanes.get(name)
@@ -282,7 +296,6 @@ class Partition:
         self._parked_lanes -= lanes
         for message in [one for one in self._leaving.values() if one.receipt.lane in lanes]:
             del self._leaving[message.receipt.sequence]
-            self.waiting_bytes -= len(message.body)
             self._line_up(message)
 
     def _pinning(self) -> Message | None:
@@ -306,6 +319,5 @@ class Partition:
                 if not lane.held:
                     del self._lanes[name]
         for one in leaving:
-            sequence = one.receipt.sequence
-            self._waiting.pop(sequence, None)
-            self._leaving[sequence] = one
+            self._out_of_line(one)
+            self._leaving[one.receipt.sequence] = one

@@ -62,7 +62,7 @@ class Watermark:
             if highest is not None and sequence > highest + 1:
                 self._gaps.append((highest + 1, sequence - 1))
             self._highest = sequence
-        elif sequence in self._open or sequence in self._finished or not self._in_gap(sequence):
+        elif not self._in_gap(sequence):
             return False
         self._open[sequence] = offset
         heappush(self._open_heap, sequence)

@@ -8,7 +8,7 @@ last one left it as it should.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from azure.core import MatchConditions
@@ -101,11 +101,15 @@ class PartitionCheckpoint:
         found = await self._blobs.read(self._partition_id)
         self._saved, self._etag = found or (None, None)
         if self._saved is not None:
-            self.unclean = self._saved.opened_by not in (None, self._owner)
+            # Read again, what is there may be our own, of a write whose answer was lost.
+            self.unclean = self.unclean or self._saved.opened_by not in (None, self._owner)
         return self._saved
 
     async def open(self, sequence: int, offset: str) -> None:
-        """Say that it is ours, whoever else thinks so; after `read`. The first one of all is written here."""
+        """Say that it is ours, whoever else thinks so; after `read`. The first one of all is written here.
+
+        What is there by now counts, not what was read: nothing beyond it is finished.
+        """
         if self._saved is not None:
             sequence, offset = self._saved.sequence, self._saved.offset
         await self._write(Checkpoint(sequence, offset, self._owner), claiming=True)
@@ -117,10 +121,10 @@ class PartitionCheckpoint:
 
     async def close(self, position: tuple[int, str] | None) -> None:
         """Move it forward a last time, and say that it is nobody's."""
-        if self._saved is None:
-            return
-        sequence, offset = max(position or (-1, ""), (self._saved.sequence, self._saved.offset))
-        await self._write(Checkpoint(sequence, offset))
+        saved = None if self._saved is None else (self._saved.sequence, self._saved.offset)
+        reached = [place for place in (position, saved) if place is not None]
+        if reached:
+            await self._write(Checkpoint(*max(reached)))
 
     async def _write(self, checkpoint: Checkpoint, *, claiming: bool = False) -> None:
         if self.lost:
@@ -138,5 +142,6 @@ class PartitionCheckpoint:
             if not claiming and there.opened_by != self._owner:
                 self.lost = True
                 return
-            if there.sequence > checkpoint.sequence:
-                checkpoint = Checkpoint(there.sequence, there.offset, checkpoint.opened_by)
+            if claiming or there.sequence > checkpoint.sequence:
+                checkpoint = replace(checkpoint, sequence=there.sequence, offset=there.offset)
+        raise ResourceModifiedError("others wrote it again and again")

@@ -29,7 +29,14 @@ _OWNERSHIP_LIFE: Final = 6
 """Ownership intervals after which a partition counts as nobody's; the SDK's own proportion."""
 _RETRY: Final = {"retry_total": 3, "retry_backoff_factor": 0.2, "retry_backoff_max": 5.0, "auth_timeout": 10}
 # The defaults of the storage SDK hide an outage for over a minute.
-_STORE_RETRY: Final = {"retry_total": 2, "connection_timeout": 3, "read_timeout": 10}
+_STORE_RETRY: Final = {
+    "retry_total": 2,
+    "initial_backoff": 0,
+    "increment_base": 1,
+    "random_jitter_range": 0.5,
+    "connection_timeout": 3,
+    "read_timeout": 10,
+}
 
 
 @dataclass(frozen=True, slots=True)

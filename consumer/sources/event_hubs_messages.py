@@ -89,11 +89,8 @@ def _bytes(event: Any) -> bytes:
         return body
     if isinstance(body, str):
         return body.encode("utf-8", "surrogatepass")
-    try:
-        sections = list(body)
-        return b"".join(sections)
-    except TypeError:
-        return f"an AMQP body of type {event.body_type.value}".encode()
+    kind: str = event.body_type.value
+    return b"".join(body) if kind == "data" else f"an AMQP body of type {kind}".encode()
 
 
 def _headers(properties: Mapping[Any, Any] | None) -> Mapping[str, str]:

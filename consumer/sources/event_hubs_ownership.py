@@ -34,6 +34,8 @@ _START: Final = "-1"
 """The offset before the first event, in the service's words."""
 _RESTART_PAUSE: Final = 1.0
 _CLOSE_LIMIT: Final = 15.0
+_UNSETTLED: Final = 3
+"""Ownership intervals after which two owners of a partition should know which of them it is."""
 
 
 class Owned:
@@ -102,6 +104,7 @@ class Ownerships:
         self._news = news
         self._parked_lanes = parked_lanes
         self._stall_after = stall_after
+        self._unsettled_for = _UNSETTLED * settings.checkpoints.ownership_interval
         self._restart = asyncio.Event()
         self._stopping = False
         self._said: str | None = None
@@ -288,6 +291,8 @@ class Ownerships:
             if self._parked_lanes is not None:
                 owned.partition.lanes_are_parked(await self._parked_lanes(owned.partition.id))
             first = self._first(facts)
+            if self._is_over(owned):
+                return
             if before is not None or first is not None:
                 await owned.checkpoint.open(*(first or (-1, _START)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the next turn tries again
@@ -349,6 +354,9 @@ class Ownerships:
                 self.took(owned)
                 if not owned.prepared.is_set() and not owned.preparing:
                     self._start(self._prepare(owned))
+                elif owned.checkpoint.lost and now - owned.saved_at >= self._unsettled_for:
+                    # Whoever took the checkpoint over did not take the partition, or it would have been closed here.
+                    self._restart.set()
                 elif owned.save_due(now, self._settings.checkpoints.interval):
                     owned.saving = True
                     self._start(self._save(owned))
