@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from benchmarks.measuring import Plan, Result, as_json, say, table
-from benchmarks.suites import draining, inbox, opening, resources
+from benchmarks.suites import draining, event_hubs, inbox, opening, resources, storage_queue
 
 __all__: list[str] = []
 
@@ -20,6 +20,10 @@ _SUITES: Mapping[str, Callable[[Plan], list[Result]]] = {
     "drain": draining.near,
     "drain-20ms": draining.far,
     "drain-fauxqs": draining.by_others,
+    "storage-queue": storage_queue.near,
+    "storage-queue-20ms": storage_queue.far,
+    "event-hubs": event_hubs.drain,
+    "latency": event_hubs.latency,
     "peers": draining.peers,
     "idle": resources.idle,
     "memory": resources.memory,

@@ -1,4 +1,4 @@
-"""How fast a program empties a queue, seen from the queue."""
+"""How fast a program empties a queue, seen from outside."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.measuring import say
+from benchmarks.programs import Program
 from benchmarks.queues import ENVIRONMENT, ROOT, QueueServer
 
-__all__ = ["Drained", "cpu_seconds", "drain", "resident_bytes", "stop"]
+__all__ = ["Drained", "cpu_seconds", "drain", "resident_bytes", "stop", "turn"]
 
 _LOOK_EVERY = 0.02
 _FROM, _TO = 0.10, 0.95
@@ -40,22 +42,32 @@ class _Look:
     cpu: float
 
 
-def drain(server: QueueServer, bodies: Sequence[str], command: Sequence[str], **env: str) -> Drained:
-    """Fill a new queue, start a program on it (`{queue}` in its command is the queue's URL), and watch the queue."""
-    url = server.filled(bodies)
-    made = [part.replace("{queue}", url) for part in command]
-    given = {name: value.replace("{queue}", url) for name, value in env.items()}
+def turn(server: QueueServer, bodies: Sequence[str], program: Program) -> Callable[[], float]:
+    """A contestant's turn: messages a second while it empties a queue of these."""
+
+    def take() -> float:
+        drained = drain(server, bodies, program)
+        say(f"    {drained.cpu:,.0f} us of CPU each")
+        return drained.rate
+
+    return take
+
+
+def drain(server: QueueServer, bodies: Sequence[str], program: Program) -> Drained:
+    """Fill a new queue, start a program on it, and watch the queue."""
+    queue = server.filled(bodies)
+    made = program.on(queue)
     with tempfile.TemporaryFile() as log:
         with subprocess.Popen(
-            made, cwd=ROOT, env={**ENVIRONMENT, **given}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        ) as program:
+            made.command, cwd=ROOT, env={**ENVIRONMENT, **made.env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        ) as running:
             try:
-                looks = _watch(server, url, len(bodies), program)
+                looks = _watch(server, queue, len(bodies), running)
             finally:
-                stop(program)
+                stop(running)
         if looks is None:
             log.seek(0)
-            raise RuntimeError(f"{made!r} did not empty its queue\n{log.read()[-2000:].decode(errors='replace')}")
+            raise RuntimeError(f"{made.command!r} did not finish\n{log.read()[-2000:].decode(errors='replace')}")
     return _between(looks, len(bodies))
 
 

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import botocore.config
 import botocore.session
 
+from tests.servers.azurite import ACCOUNT, connection_string
 from tests.servers.fauxqs import fauxqs_server
 
-__all__ = ["ENVIRONMENT", "ROOT", "QueueServer", "fauxqs", "stub"]
+__all__ = ["ENVIRONMENT", "ROOT", "QueueServer", "StorageStub", "Stub", "fauxqs", "storage_stub", "stub"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _FILL = 2_000
@@ -42,18 +43,18 @@ ENVIRONMENT: Mapping[str, str] = {
 
 
 class QueueServer(Protocol):
-    """A server that plays SQS."""
-
-    endpoint: str
+    """A server with queues; what a queue is called there, its URL or its name, is the server's own affair."""
 
     def filled(self, bodies: Sequence[str]) -> str:
-        """A new queue that holds these messages; its URL."""
+        """A new queue that holds these messages."""
 
-    def left(self, queue_url: str) -> int:
-        """Messages that are not deleted yet, in flight or not."""
+    def left(self, queue: str) -> int:
+        """Messages that are not finished yet, in flight or not."""
 
 
-class _Stub:
+class Stub:
+    """The project's own SQS server; a queue is its URL."""
+
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self._connection = http.client.HTTPConnection(urlsplit(endpoint).netloc, timeout=120)
@@ -63,32 +64,69 @@ class _Stub:
         reply: dict[str, Any] = json.loads(self._connection.getresponse().read())
         return reply
 
-    def filled(self, bodies: Sequence[str]) -> str:
+    def _made(self, bodies: Sequence[str], **attributes: str) -> tuple[str, str]:
         name = f"bench-{next(_numbers)}"
-        attributes = {"VisibilityTimeout": "60"}
         url = str(self._ask("POST", "/_stub/queues", {"name": name, "attributes": attributes})["url"])
         for start in range(0, len(bodies), _FILL):
             self._ask("POST", "/_stub/fill", {"queue": name, "bodies": bodies[start : start + _FILL]})
-        return url
+        return name, url
 
-    def left(self, queue_url: str) -> int:
-        counts = self._ask("GET", "/_stub/stats")["queues"][queue_url.rpartition("/")[2]]
-        return int(counts["ready"] + counts["delayed"] + counts["in_flight"])
+    def _held(self, name: str) -> Mapping[str, int]:
+        counts: Mapping[str, int] = self._ask("GET", "/_stub/stats")["queues"][name]
+        return counts
+
+    def filled(self, bodies: Sequence[str]) -> str:
+        """A new queue that holds these messages; its URL."""
+        return self._made(bodies, VisibilityTimeout="60")[1]
+
+    def left(self, queue: str) -> int:
+        """Messages that are not deleted yet."""
+        counts = self._held(queue.rpartition("/")[2])
+        return counts["ready"] + counts["delayed"] + counts["in_flight"]
+
+
+class StorageStub(Stub):
+    """The project's own Storage Queue server; a queue is its name."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self.connection_string = connection_string(queue=f"{endpoint}/{ACCOUNT}")
+
+    def filled(self, bodies: Sequence[str]) -> str:
+        """A new queue that holds these messages; its name."""
+        return self._made(bodies)[0]
+
+    def left(self, queue: str) -> int:
+        """Messages that are not deleted yet."""
+        return self._held(queue)["messages"]
 
 
 @contextlib.contextmanager
 def stub(
     *, latency: float = 0.0, module: str = "tests.emulators.sqs_stub", options: Sequence[str] = ()
-) -> Iterator[_Stub]:
+) -> Iterator[Stub]:
     """The project's own SQS server, with `latency` seconds added to every answer."""
+    with _running(module, latency, options) as url:
+        yield Stub(url)
+
+
+@contextlib.contextmanager
+def storage_stub(*, latency: float = 0.0) -> Iterator[StorageStub]:
+    """The project's own Storage Queue server, with `latency` seconds added to every answer."""
+    with _running("tests.emulators.storage_queue_stub", latency) as url:
+        yield StorageStub(url)
+
+
+@contextlib.contextmanager
+def _running(module: str, latency: float, options: Sequence[str] = ()) -> Iterator[str]:
     command = [sys.executable, "-m", module, "--latency", str(latency), *options]
     with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None  # it is a pipe
             url = server.stdout.readline().strip()
             if not url:
-                raise RuntimeError("the SQS stub did not start")
-            yield _Stub(url)
+                raise RuntimeError(f"{module} did not start")
+            yield url
         finally:
             server.terminate()
 
@@ -115,9 +153,9 @@ class _Fauxqs:
             self._client.send_message_batch(QueueUrl=url, Entries=entries)
         return url
 
-    def left(self, queue_url: str) -> int:
+    def left(self, queue: str) -> int:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        reply = self._client.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)
+        reply = self._client.get_queue_attributes(QueueUrl=queue, AttributeNames=names)
         return sum(int(reply["Attributes"][name]) for name in names)
 
 

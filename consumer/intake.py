@@ -109,6 +109,8 @@ class Intake:
             held.permit = False
             self.held[held] = None
             self.settlement.release(held, delay)
+        if self.route.lane_by_member:
+            self.settlement.flush()  # before a receive brings what comes after them in a lane nobody knows yet
 
     def admit(self, messages: Iterable[Message]) -> list[Held]:
         """Take messages in hand: they have permits, and get a lease that is kept alive."""

@@ -260,6 +260,11 @@ class Partition:
         self._parked_lanes.update(lanes)
 
     @property
+    def parked_lanes(self) -> set[str]:
+        """The lanes whose events go to the database."""
+        return set(self._parked_lanes)
+
+    @property
     def must_park(self) -> bool:
         """Whether `to_park` has something."""
         return bool(self._leaving) or self._pinning() is not None
@@ -292,9 +297,9 @@ class Partition:
 
         But for a lane of which something has to be parked for its own sake by now.
         """
-        lanes = self.doubtful_lanes().intersection(lanes)
-        self._parked_lanes -= lanes
-        for message in [one for one in self._leaving.values() if one.receipt.lane in lanes]:
+        opened = set(lanes) - {one.receipt.lane for one in self._leaving.values() if one.receipt.parks}
+        self._parked_lanes -= opened
+        for message in [one for one in self._leaving.values() if one.receipt.lane in opened]:
             del self._leaving[message.receipt.sequence]
             self._line_up(message)
 

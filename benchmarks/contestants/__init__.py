@@ -1,1 +1,1 @@
-"""Programs that empty an SQS queue, each run as a process of its own until SIGTERM."""
+"""Programs that empty a queue, each run as a process of its own until SIGTERM."""

@@ -1,8 +1,11 @@
-"""This package's worker on an SQS queue, with more or less of it switched on.
+"""This package's worker, with more or less of it switched on.
 
 - delivery: receiving, permits, leases and settlement; messages are not opened
 - handlers: and opening, dispatch and a handler that does nothing; no inbox
 - inbox: and the inbox in SQLite, with a handler that inserts one row: all of it
+
+Its source, `labs`, is set in the environment as any. If `BENCH_PROGRESS` names a file, what is settled is told there;
+with `--handled`, what handlers have begun with.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,8 +23,9 @@ from typing import Any, Self, cast
 import sqlalchemy as sa
 
 from benchmarks.material import SECRET, new_route
+from benchmarks.progress import Progress
 from consumer import Context, DispatchTable, intake
-from consumer.app import App
+from consumer.app import App, build_source
 from consumer.collector import settle_collector
 from consumer.context import Platforms
 from consumer.dead_letters.file_store import FileStore
@@ -36,7 +41,7 @@ from consumer.pipeline import Pipeline
 from consumer.route import Route
 from consumer.running import Runner
 from consumer.settings_loading import load_settings
-from consumer.sources.sqs import SqsSource
+from consumer.sources.base import Message, SettleFailure, Source
 from consumer.worker import Worker
 
 __all__: list[str] = []
@@ -105,15 +110,25 @@ def _settled_at_once(held: Held, route: Route) -> list[Item]:
     return [item]
 
 
-def _environment(queue_url: str, folder: Path, in_flight: int) -> Mapping[str, str]:
+def _environment(folder: Path) -> Mapping[str, str]:
     return {
-        "CONSUMER_SOURCES__LABS__KIND": "sqs",
-        "CONSUMER_SOURCES__LABS__QUEUE_URL": queue_url,
+        **os.environ,
         "CONSUMER_THRIVE__SIGNATURE__SECRETS": SECRET,
-        "CONSUMER_MAX_IN_FLIGHT": str(in_flight),
         "CONSUMER_DATABASE__URL": f"sqlite:///{folder / 'consumer.db'}",
         "CONSUMER_DEAD_LETTERS__PATH": str(folder / "dead-letters"),
     }
+
+
+def _count_settled(source: Source, progress: Progress) -> None:
+    """Let a source tell of what it has acknowledged."""
+    acknowledge = source.acknowledge
+
+    async def counted(messages: Sequence[Message]) -> list[SettleFailure]:
+        failures = await acknowledge(messages)
+        progress.add(len(messages) - len(failures))
+        return failures
+
+    source.acknowledge = counted  # type: ignore[method-assign]  # adapters have no seam for it, and need none
 
 
 @contextlib.asynccontextmanager
@@ -124,7 +139,7 @@ async def _without_inbox(env: Mapping[str, str], table: DispatchTable, folder: P
     runner = Runner(platforms=Platforms(), meter=metrics)
     pipeline = Pipeline(database=database, inbox=inbox, runner=runner)
     store = FileStore(folder / "dead-letters")
-    source = SqsSource(settings)
+    source = build_source(settings)
     await source.open()
     taken = Intake(
         source=source,
@@ -152,17 +167,27 @@ async def _with_inbox(env: Mapping[str, str], table: DispatchTable) -> AsyncIter
         yield app.worker
 
 
-async def _main(what: str, queue_url: str, pollers: int) -> None:
+async def _main(what: str, *, handled: bool) -> None:
     configure_logging(level="warning", form="json")
+    named = os.environ.get("BENCH_PROGRESS")
+    progress = Progress(Path(named)) if named else None
+
+    async def begun(_: LabResultEvent, __: Context) -> None:
+        assert progress is not None  # --handled goes with a file
+        progress.add(1)
+
     table = DispatchTable()
-    table.on(LabResultEvent)(_insert if what == "inbox" else _nothing)
+    table.on(LabResultEvent)(begun if handled else _insert if what == "inbox" else _nothing)
     if what == "delivery":
         intake.open_message = _settled_at_once  # type: ignore[attr-defined]  # the one seam between the two
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        env = _environment(queue_url, folder, 10 * pollers)
+        env = _environment(folder)
         opened = _with_inbox(env, table) if what == "inbox" else _without_inbox(env, table, folder)
         async with opened as worker:
+            if progress is not None and not handled:
+                for taken in worker.intakes:
+                    _count_settled(taken.source, progress)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
             settle_collector()
             await worker.run()
@@ -171,11 +196,10 @@ async def _main(what: str, queue_url: str, pollers: int) -> None:
 def main() -> None:
     """Consume a queue until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("queue_url")
     parser.add_argument("--what", choices=["delivery", "handlers", "inbox"], default="handlers")
-    parser.add_argument("--pollers", type=int, default=20)
+    parser.add_argument("--handled", action="store_true", help="tell of each event as its handler begins")
     options = parser.parse_args()
-    asyncio.run(_main(options.what, options.queue_url, options.pollers))
+    asyncio.run(_main(options.what, handled=options.handled))
 
 
 if __name__ == "__main__":

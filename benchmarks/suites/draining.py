@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks.draining import drain
+from benchmarks.draining import drain, turn
 from benchmarks.material import signed_lab_results
 from benchmarks.measuring import Plan, Result, interleaved, say
 from benchmarks.peers import PEERS, Peer
+from benchmarks.programs import Program, bare, ours
 from benchmarks.queues import QueueServer, fauxqs, stub
 
 __all__ = ["by_others", "far", "near", "peers"]
@@ -30,10 +30,10 @@ def near(plan: Plan) -> list[Result]:
     with stub() as server:
         rates = interleaved(
             {
-                "bare": _turn(server, bodies, _bare()),
-                "delivery": _turn(server, bodies, _ours("delivery")),
-                "handlers": _turn(server, bodies, _ours("handlers")),
-                "inbox": _turn(server, bodies[: plan.size(_SQLITE_MESSAGES)], _ours("inbox")),
+                "bare": turn(server, bodies, _bare()),
+                "delivery": turn(server, bodies, _ours("delivery")),
+                "handlers": turn(server, bodies, _ours("handlers")),
+                "inbox": turn(server, bodies[: plan.size(_SQLITE_MESSAGES)], _ours("inbox")),
             },
             plan.rounds,
         )
@@ -56,9 +56,9 @@ def far(plan: Plan) -> list[Result]:
     with stub(latency=_FAR) as server:
         rates = interleaved(
             {
-                "bare": _turn(server, bodies, _bare()),
-                "delivery": _turn(server, bodies, _ours("delivery")),
-                "handlers": _turn(server, bodies, _ours("handlers")),
+                "bare": turn(server, bodies, _bare()),
+                "delivery": turn(server, bodies, _ours("delivery")),
+                "handlers": turn(server, bodies, _ours("handlers")),
             },
             plan.rounds,
         )
@@ -73,7 +73,7 @@ def by_others(plan: Plan) -> list[Result]:
     bodies = signed_lab_results(plan.size(_FAUXQS_MESSAGES))
     with fauxqs() as server:
         rates = interleaved(
-            {"bare": _turn(server, bodies, _bare()), "handlers": _turn(server, bodies, _ours("handlers"))}, 3
+            {"bare": turn(server, bodies, _bare()), "handlers": turn(server, bodies, _ours("handlers"))}, 3
         )
     return [_against_loop("drain from fauxqs: verified, typed, no-op handler", rates, "handlers")]
 
@@ -91,7 +91,7 @@ def peers(plan: Plan) -> list[Result]:
             except (OSError, subprocess.SubprocessError) as error:
                 say(f"{peer.version} could not be installed: {error}")
                 failed.append(peer.name)
-        contestants["ours"] = _turn(server, bodies, _ours("handlers"))
+        contestants["ours"] = turn(server, bodies, _ours("handlers"))
         rates = interleaved(contestants, plan.rounds)
     ours = rates.pop("ours")
     results = [
@@ -107,28 +107,19 @@ def peers(plan: Plan) -> list[Result]:
     return results + missing
 
 
-def _turn(server: QueueServer, bodies: Sequence[str], command: Sequence[str]) -> Callable[[], float]:
-    def turn() -> float:
-        drained = drain(server, bodies, command)
-        say(f"    {drained.cpu:,.0f} us of CPU each")
-        return drained.rate
-
-    return turn
-
-
 def _peer_turn(server: QueueServer, bodies: Sequence[str], peer: Peer) -> Callable[[], float]:
-    command = peer.command()
+    program = Program(peer.command(), {"BENCH_QUEUE_URL": "{queue}"})
     messages = [peer.message(number, body) for number, body in enumerate(bodies)]
-    return lambda: drain(server, messages, command, BENCH_QUEUE_URL="{queue}").rate
+    return lambda: drain(server, messages, program).rate
 
 
-def _bare() -> list[str]:
-    return [sys.executable, "-m", "benchmarks.contestants.bare", "{queue}", "--pollers", str(_POLLERS)]
+def _bare() -> Program:
+    return bare("bare_sqs", "{queue}", "--pollers", str(_POLLERS))
 
 
-def _ours(what: str) -> list[str]:
-    module = "benchmarks.contestants.ours"
-    return [sys.executable, "-m", module, "{queue}", "--what", what, "--pollers", str(_POLLERS)]
+def _ours(what: str) -> Program:
+    # Polls as short as the loop's own: a worker that stops waits for the one under way.
+    return ours(what, max_in_flight=10 * _POLLERS, kind="sqs", queue_url="{queue}", poll_wait="1s")
 
 
 def _against_loop(what: str, rates: dict[str, float], name: str, *, least: float | None = None) -> Result:

@@ -81,6 +81,7 @@ class PartitionCheckpoint:
     """One ownership's hold on a checkpoint: opened, moved forward, closed; and never touched once another has it."""
 
     def __init__(self, blobs: CheckpointBlobs, partition_id: str, owner: str) -> None:
+        """`owner` is this ownership's own name: the process's, and after a slash what tells its ownerships apart."""
         self._blobs = blobs
         self._partition_id = partition_id
         self._owner = owner
@@ -102,7 +103,8 @@ class PartitionCheckpoint:
         self._saved, self._etag = found or (None, None)
         if self._saved is not None:
             # Read again, what is there may be our own, of a write whose answer was lost.
-            self.unclean = self.unclean or self._saved.opened_by not in (None, self._owner)
+            opened_by = self._saved.opened_by
+            self.unclean = self.unclean or (opened_by is not None and _process(opened_by) != _process(self._owner))
         return self._saved
 
     async def open(self, sequence: int, offset: str) -> None:
@@ -145,3 +147,7 @@ class PartitionCheckpoint:
             if claiming or there.sequence > checkpoint.sequence:
                 checkpoint = replace(checkpoint, sequence=there.sequence, offset=there.offset)
         raise ResourceModifiedError("others wrote it again and again")
+
+
+def _process(owner: str) -> str:
+    return owner.partition("/")[0]

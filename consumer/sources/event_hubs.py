@@ -76,10 +76,11 @@ class EventHubsSource:
     def capabilities(self) -> Capabilities:
         """What a hub can do, with what is done here: no leases, and one receive, which waits."""
         # No receive begins before there is room for a whole batch: if that were all the room, one slow event would
-        # keep everything else out.
+        # keep everything else out. And a batch of settlements that all in hand cannot fill would wait in vain.
+        batch = max(1, min(_BATCH, self._settings.max_in_flight // _SHARE))
         return Capabilities(
-            receive_batch=max(1, min(_BATCH, self._settings.max_in_flight // _SHARE)),
-            settle_batch=_BATCH,
+            receive_batch=batch,
+            settle_batch=batch,
             max_delay=_MAX_DELAY,
             poll_wait=self._settings.poll_wait,
             max_receives=1,

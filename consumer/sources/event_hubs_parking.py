@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -26,6 +26,8 @@ _TICK: Final = 0.1
 _LOOK_EVERY: Final = 5.0
 """Seconds after which the table is looked at in any case: another worker may have left something there."""
 _CHUNK: Final = 500
+_TIDY_EVERY: Final = 60.0
+"""Seconds after which lanes are forgotten that the database holds nothing of any more."""
 _RETRY_CAP: Final = 10.0
 
 
@@ -45,12 +47,17 @@ class Parker:
     async def run(self) -> None:
         """Park what has to be parked, until cancelled; while the database is gone it stays in memory, unfinished."""
         errors = 0
+        tidied = time.monotonic()
         while True:
             await asyncio.sleep(_TICK)
+            tidy = time.monotonic() - tidied >= _TIDY_EVERY
             try:
                 for owned in list(self._owned.values()):
-                    if owned.partition.must_park:
+                    while owned.partition.must_park:
                         await self._park(owned.partition)
+                    if tidy:
+                        await self._reopen(owned.partition, owned.partition.parked_lanes)
+                        tidied = time.monotonic()
             except DatabaseError as error:
                 errors += 1
                 _log.warning("not_parked", source=self._name, detail=str(error))
@@ -61,11 +68,7 @@ class Parker:
     async def _park(self, partition: Partition) -> None:
         """One round: what goes behind a lane that the database holds nothing of any more runs from here instead."""
         partition.to_park()
-        doubtful = partition.doubtful_lanes()
-        stored = {_lane(partition, lane): lane for lane in doubtful}
-        held = await self._parked.lanes(stored)
-        empty = {lane for stored_lane, lane in stored.items() if stored_lane not in held}
-        partition.reopen(empty)
+        await self._reopen(partition, partition.doubtful_lanes())
         leaving = partition.to_park()
         for start in range(0, len(leaving), _CHUNK):
             chunk = leaving[start : start + _CHUNK]
@@ -75,8 +78,12 @@ class Parker:
             self.expect(min(max(0.0, message.receipt.due - now) for message in chunk))
         if leaving:
             _log.info("parked", source=self._name, partition=partition.id, count=len(leaving))
-        if empty:
-            self._news.set()
+
+    async def _reopen(self, partition: Partition, lanes: Collection[str]) -> None:
+        stored = {_lane(partition, lane): lane for lane in lanes}
+        held = await self._parked.lanes(stored)
+        partition.reopen([lane for name, lane in stored.items() if name not in held])
+        self._news.set()
 
     async def lanes(self, partition_id: str) -> set[str]:
         """The lanes of a partition that the database holds something of."""

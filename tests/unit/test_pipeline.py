@@ -314,6 +314,29 @@ async def test_a_group_is_not_observable(bench: Any) -> None:
         assert max(runs.values()) > 1, "nothing was grouped, so this showed nothing"
 
 
+async def test_a_crowd_does_not_make_a_handler_look_slow(bench: Any) -> None:
+    """Of thousands submitted at once to a handler nobody knows, a few hundred run alone; the rest share commits."""
+    table = DispatchTable()
+    crowd: set[Any] = set()
+
+    @table.on(LabResultEvent)
+    async def handle(event: LabResultEvent, context: Context) -> None:
+        await write(context, event.event_id)
+
+    async with bench(table) as at:
+        start_alone = at.pipeline._start_alone
+
+        def counting(item: Item) -> None:
+            crowd.add(item)
+            start_alone(item)
+
+        at.pipeline._start_alone = counting
+        names = [f"e{n:04}" for n in range(1500)]
+        await at.together(*map(at.item, names))
+        assert await at.rows() == names
+        assert len(crowd) < 500
+
+
 async def test_the_same_event_twice_in_hand_waits_for_the_first(bench: Any) -> None:
     """Ten deliveries of one event at once: one effect, nine duplicates."""
     table = DispatchTable()
