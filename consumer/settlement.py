@@ -24,7 +24,6 @@ __all__ = ["Settlement"]
 
 _log = structlog.get_logger("settlement")
 
-_LINGER = 0.05
 _HEARTBEAT_TICK = 1.0
 """Leases due within this many seconds of each other are renewed in one call."""
 _RENEWALS = 4
@@ -55,7 +54,8 @@ class Settlement:
         self._settled = settled
         self._lost = lost
         capabilities = source.capabilities
-        self._acks: Batcher[Held] = Batcher(most=capabilities.settle_batch, linger=_LINGER)
+        self._linger = capabilities.settle_linger
+        self._acks: Batcher[Held] = Batcher(most=capabilities.settle_batch, linger=self._linger)
         self._releases: dict[float, Batcher[Held]] = {}
         self._most = capabilities.settle_batch
         self._max_delay = capabilities.max_delay
@@ -153,7 +153,7 @@ class Settlement:
         if full is not None:
             self._call(full, call)
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_LINGER, self._timer_due)
+            self._timer = asyncio.get_running_loop().call_later(self._linger, self._timer_due)
 
     def _timer_due(self) -> None:
         self._timer = None
@@ -162,7 +162,7 @@ class Settlement:
     def _release(self, held: Held, delay: float) -> None:
         batcher = self._releases.get(delay)
         if batcher is None:
-            batcher = self._releases[delay] = Batcher(most=self._most, linger=_LINGER)
+            batcher = self._releases[delay] = Batcher(most=self._most, linger=self._linger)
         self._batch(batcher, held, self._give_back(delay))
 
     async def _acknowledge(self, messages: Sequence[Message]) -> list[SettleFailure]:

@@ -79,6 +79,8 @@ class Capabilities:
     """How many receives may be under way at once."""
     max_settles: int = 4
     """How many settling calls may be under way at once."""
+    settle_linger: float = 0.05
+    """How long a settling call may wait for more to go with it, in seconds."""
     leases: bool = True
     """Whether a received message comes back by itself unless its lease is renewed."""
 

@@ -42,6 +42,8 @@ _log = structlog.get_logger("event_hubs")
 _BATCH: Final = 500
 _SHARE: Final = 4
 """A receive takes at most this part of `max_in_flight`."""
+_LINGER: Final = 0.005
+"""Settling is a matter of memory here; and a lane in the database waits for each of its events to be settled."""
 _MAX_DELAY: Final = 7 * 86_400.0
 
 
@@ -84,6 +86,7 @@ class EventHubsSource:
             max_delay=_MAX_DELAY,
             poll_wait=self._settings.poll_wait,
             max_receives=1,
+            settle_linger=_LINGER,
             leases=False,
         )
 

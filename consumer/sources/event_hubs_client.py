@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HubClients", "PartitionFacts"]
 
+_QUESTION_RETRIES: Final = 1
+"""The SDK asks again even when it was refused, and whoever waits for the answer would rather know."""
 _CALL_LIMIT: Final = 15.0
 """Seconds that any question to the hub may take, retries included."""
 _OWNERSHIP_LIFE: Final = 6
@@ -88,7 +90,7 @@ class HubClients:
     def _make(self) -> None:
         from consumer.sources.checkpoint_blobs import CheckpointBlobs  # noqa: PLC0415 - needs the SDK
 
-        self._admin = self.consumer(balanced=False)
+        self._admin = self.consumer(balanced=False, retry_total=_QUESTION_RETRIES)
         given = self._settings.checkpoints
         store = import_module("azure.eventhub.extensions.checkpointstoreblobaio").BlobCheckpointStore
         blobs = import_module("azure.storage.blob.aio").ContainerClient
@@ -117,7 +119,7 @@ class HubClients:
         # The client knows how the SDK reads a connection string's endpoint.
         return str(self._admin._address.hostname)  # noqa: SLF001 - nothing public tells it
 
-    def consumer(self, *, balanced: bool = True, on_link: OnLink | None = None) -> Any:
+    def consumer(self, *, balanced: bool = True, on_link: OnLink | None = None, **options: Any) -> Any:
         """A new `EventHubConsumerClient`; `balanced`: sharing the partitions out with others by the store."""
         from consumer.sources.event_hubs_links import LinkWatchingClient  # noqa: PLC0415 - needs the SDK
 
@@ -129,12 +131,12 @@ class HubClients:
                 "load_balancing_interval": interval,
                 "partition_ownership_expiration_interval": interval * _OWNERSHIP_LIFE,
             }
-        client = self._client(LinkWatchingClient, consumer_group=self._settings.consumer_group, **sharing)
+        client = self._client(LinkWatchingClient, consumer_group=self._settings.consumer_group, **sharing, **options)
         client.on_link = on_link
         return client
 
     def _client(self, made: Any, **options: Any) -> Any:
-        options |= {**_RETRY, "user_agent": f"health-event-consumer/{__version__}"}
+        options = {**_RETRY, "user_agent": f"health-event-consumer/{__version__}", **options}
         settings = self._settings
         if settings.connection_string is not None:
             string = settings.connection_string.get_secret_value()
@@ -173,6 +175,22 @@ class HubClients:
         """What every partition holds."""
         ids = await self.partition_ids()
         return dict(zip(ids, await asyncio.gather(*map(self.facts, ids)), strict=True))
+
+    async def mark_latest(self) -> None:
+        """Write a checkpoint at the end of every partition that has none, for `latest` to be one place for everybody.
+
+        Left to the SDK, it would be wherever the hub is when a link is attached, some time after the first checkpoint.
+        """
+        from consumer.sources.checkpoint_blobs import Checkpoint  # noqa: PLC0415 - needs the SDK
+
+        facts = await self.all_facts()
+        try:
+            there = await self.checkpoints.all()
+            for partition_id in facts.keys() - there.keys():
+                end = facts[partition_id]
+                await self.checkpoints.write(partition_id, Checkpoint(end.last, end.last_offset), None)
+        except Exception as error:  # noqa: BLE001 - as below
+            raise self.store_trouble(error) from None
 
     async def check_store(self) -> None:
         """Whether the container of the checkpoints can be read."""

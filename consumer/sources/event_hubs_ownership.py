@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,68 +16,29 @@ from consumer.failures import describe
 from consumer.partitions import Partition
 from consumer.sources.checkpoint_blobs import PartitionCheckpoint
 from consumer.sources.event_hubs_errors import hub_trouble
+from consumer.sources.event_hubs_owned import Owned
 
 if TYPE_CHECKING:
     from consumer.settings import SourceSettings
     from consumer.sources.event_hubs_client import HubClients, PartitionFacts
     from consumer.sources.event_hubs_messages import Reading
 
-__all__ = ["Owned", "Ownerships"]
+__all__ = ["Ownerships"]
 
 _log = structlog.get_logger("event_hubs")
 
 _TICK: Final = 0.25
-_SAVE_AFTER: Final = 1_000
-"""Events finished since the last checkpoint that make the next one due before its time."""
-_SAVE_SPACING: Final = 1.0
-"""Seconds between two checkpoints of a partition, at least."""
 _START: Final = "-1"
 """The offset before the first event, in the service's words."""
 _RESTART_PAUSE: Final = 1.0
-_CLOSE_LIMIT: Final = 15.0
+_CLOSE_LIMIT: Final = 8.0
+"""Seconds that closing may take: a pod's grace has to cover it after the drain."""
 _UNSETTLED: Final = 3
 """Ownership intervals after which two owners of a partition should know which of them it is."""
 
 
-class Owned:
-    """One partition, from when it became ours to when it is not any more."""
-
-    def __init__(self, context: Any, partition: Partition, checkpoint: PartitionCheckpoint) -> None:
-        self.context = context
-        """The SDK's name for this very ownership."""
-        self.partition = partition
-        self.checkpoint = checkpoint
-        self.linked = False
-        """The hub has taken us as its reader."""
-        self.prepared = asyncio.Event()
-        """Set once its checkpoint is ours and it is known what it has in the database."""
-        self.preparing = False
-        self.room = asyncio.Event()
-        self.blocked = False
-        """The SDK waits until we have room for more."""
-        self.moved_at = time.monotonic()
-        """When something last arrived, or the hub was asked whether there is more."""
-        self.expected: int | None = None
-        """The newest event the hub spoke of when nothing had arrived for long."""
-        self.start = -1
-        """The sequence number it started after."""
-        self.saving = False
-        self.saved_at = time.monotonic()
-
-    @property
-    def highest(self) -> int:
-        """The newest event that arrived, or the one it started after."""
-        highest = self.partition.watermark.highest
-        return self.start if highest is None else max(highest, self.start)
-
-    def save_due(self, now: float, interval: float) -> bool:
-        """Whether a checkpoint should be written now."""
-        position, saved = self.partition.watermark.position, self.checkpoint.saved
-        if position is None or self.saving or self.checkpoint.lost or not self.prepared.is_set():
-            return False
-        ahead = position[0] - (saved.sequence if saved is not None else -1)
-        passed = now - self.saved_at
-        return ahead > 0 and (passed >= interval or (ahead >= _SAVE_AFTER and passed >= _SAVE_SPACING))
+_current: ContextVar[Owned | None] = ContextVar("owned", default=None)
+"""Whose callback this is: the SDK names the partition alone, and calls back late for one it has opened again."""
 
 
 class Ownerships:
@@ -107,6 +69,7 @@ class Ownerships:
         self._unsettled_for = _UNSETTLED * settings.checkpoints.ownership_interval
         self._restart = asyncio.Event()
         self._stopping = False
+        self._marked = False
         self._said: str | None = None
         self._stalls: dict[str, int] = {}
         self._saves: set[asyncio.Task[None]] = set()
@@ -146,6 +109,9 @@ class Ownerships:
 
     async def _consume(self) -> None:
         self._restart.clear()
+        if not await self._start_is_marked():
+            await asyncio.sleep(_RESTART_PAUSE)
+            return
         client = self._clients.consumer(on_link=self._linked)
         receiving = asyncio.create_task(
             client.receive_batch(
@@ -169,10 +135,22 @@ class Ownerships:
         # It sleeps until it would look at the ownerships again, closed or not.
         receiving.cancel()
         await asyncio.wait({receiving})
+        if not receiving.cancelled() and (failure := receiving.exception()) is not None:
+            self._note(None, hub_trouble(self._name, "receiving", failure))
         for partition_id in list(self.owned):
             self._drop(partition_id)
         if not self._stopping:
             await asyncio.sleep(_RESTART_PAUSE)
+
+    async def _start_is_marked(self) -> bool:
+        if self._settings.start_at == "latest" and not self._marked:
+            try:
+                await self._clients.mark_latest()
+            except SourceError as trouble:
+                self._note(None, trouble)
+                return False
+        self._marked = True
+        return True
 
     def _starting_position(self) -> Any:
         start = self._settings.start_at
@@ -207,15 +185,18 @@ class Ownerships:
     async def _opened(self, context: Any) -> None:
         partition_id = context.partition_id
         self._drop(partition_id)
-        checkpoint = PartitionCheckpoint(self._clients.checkpoints, partition_id, self._owner)
-        owned = Owned(context, Partition(partition_id, parks=self._parked_lanes is not None), checkpoint)
+        # Not the process alone: it may lose a partition and have it again before the old ownership has ended.
+        owner = f"{self._owner}/{self.changes}"
+        checkpoint = PartitionCheckpoint(self._clients.checkpoints, partition_id, owner)
+        owned = Owned(Partition(partition_id, parks=self._parked_lanes is not None), checkpoint)
         self.owned[partition_id] = owned
+        _current.set(owned)
         self.changes += 1
         await self._prepare(owned)
 
     async def _closed(self, context: Any, reason: Any) -> None:
-        owned = self.owned.get(context.partition_id)
-        if owned is None or owned.context is not context:
+        owned = _current.get()
+        if owned is None or self._is_over(owned):
             return
         prepared = owned.prepared.is_set()
         self._drop(context.partition_id)
@@ -237,8 +218,8 @@ class Ownerships:
             owned.room.set()
 
     async def _arrived(self, context: Any, events: Sequence[Any]) -> None:
-        owned = self.owned.get(context.partition_id)
-        if owned is None or owned.context is not context:
+        owned = _current.get()
+        if owned is None or self._is_over(owned):
             return
         try:
             await owned.prepared.wait()

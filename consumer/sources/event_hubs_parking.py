@@ -16,7 +16,7 @@ from consumer.sources.base import Depth, Message, SettleFailure
 
 if TYPE_CHECKING:
     from consumer.partitions import Partition
-    from consumer.sources.event_hubs_ownership import Owned
+    from consumer.sources.event_hubs_owned import Owned
 
 __all__ = ["Parker"]
 
