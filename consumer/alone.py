@@ -92,6 +92,9 @@ class Alone:
         """Run what may have crashed the worker, its start recorded first."""
         if item.held.lapsed:
             return Lost()
+        if item.held.message.suspects is not None and (seen is None or not seen.failures):
+            # Repeats of what was handled do not come here, so they do not use up the suspicion.
+            item.held.message.suspects.left -= 1
         if await self._inbox.record_start(item.key) >= _CRASHES:
             return DeadLettered("crashed", "the worker ended every time while it handled this event")
         try:

@@ -40,6 +40,7 @@ from consumer.settings import Settings, SourceSettings, ThriveSignatureSettings
 from consumer.settings_loading import Loaded, load_settings
 from consumer.signatures import ThriveSignature
 from consumer.sources.base import Source
+from consumer.sources.storage_queue_messages import fits
 from consumer.worker import Worker
 
 __all__ = [
@@ -215,16 +216,20 @@ def build_route(source: SourceSettings, settings: Settings, table: DispatchTable
 def build_store(settings: Settings, metrics: Metrics | None = None) -> DeadLetterStore:
     """The dead-letter store. Raises `SettingsError` for a wrong recipient."""
     chosen = settings.dead_letters
-    if chosen.kind == "queue":
-        sources = [settings.source(name) for name in settings.sources]
-        poison = {one.name: one.model_copy(update={"queue": f"{one.queue}{POISON}"}) for one in sources}
-        return QueueStore({name: build_source(one) for name, one in poison.items()})
-    return FileStore(
+    files = FileStore(
         chosen.path,
         seal=sealer(chosen.recipients) if chosen.recipients else None,
         unproven_limit=chosen.unproven_limit,
         on_dropped=metrics.unproven_dropped.inc if metrics is not None else None,
     )
+    if chosen.kind == "file":
+        return files
+    queues = {}
+    for one in map(settings.source, settings.sources):
+        # The service would delete after a week what nobody has looked at.
+        changes = {"queue": f"{one.queue}{POISON}", "options": {**one.options, "ttl": "never"}}
+        queues[one.name] = build_source(one.model_copy(update=changes))
+    return QueueStore(queues, fits=fits, files=files)
 
 
 @asynccontextmanager

@@ -137,7 +137,8 @@ class Item:
     def suspect(self) -> bool:
         """Whether it may have ended a process that handled it before."""
         message = self.held.message
-        return message.suspect or message.receive_count > self.route.max_receives
+        among = message.suspects is not None and message.suspects.left > 0
+        return among or message.receive_count > self.route.max_receives
 
     def delivery(self) -> Delivery:
         """The facts a handler may see."""

@@ -26,7 +26,7 @@ from consumer.permits import Permits
 from consumer.receiving import Receiver
 from consumer.route import Route
 from consumer.settlement import Settlement
-from consumer.sources.base import LaneJoining, Message, Source
+from consumer.sources.base import LaneJoining, LosingMessages, Message, Source
 
 if TYPE_CHECKING:
     from consumer.dead_letters.writing import DeadLetterWriter
@@ -88,6 +88,8 @@ class Intake:
         self._judge = Judge(route, suspect=lambda: self._pause("signatures", None))
         self._left_behind: datetime | None = None
         self._ended = asyncio.Event()
+        if isinstance(source, LosingMessages):
+            source.on_lost = self._messages_lost
         metrics.watch(
             in_flight=lambda: len(self.held),
             in_flight_bytes=lambda: self.permits.held_bytes,
@@ -299,6 +301,11 @@ class Intake:
             self.permits.give_back(held.size)
         self._ended.set()
         self.receiver.wake()
+
+    def _messages_lost(self, messages: Iterable[Message]) -> None:
+        lost = set(map(id, messages))
+        for held in [held for held in self.held if id(held.message) in lost and not held.concluded]:
+            self._lease_lost(held)
 
     def _lease_lost(self, held: Held) -> None:
         held.lost = True

@@ -96,6 +96,12 @@ class ParkedEvents:
         rows = await self._read(parked_sql.LANES_UNDER, prefix=stored, length=len(stored))
         return {_loaded(lane) for (lane,) in rows}
 
+    async def ids_above(self, prefix: str, position: int) -> set[str]:
+        """The ids, of those that begin so, of events parked with a position above this one."""
+        stored = _stored(prefix)
+        rows = await self._read(parked_sql.IDS_ABOVE, prefix=stored, length=len(stored), position=position)
+        return {_loaded(message_id) for (message_id,) in rows}
+
     async def claim(self, limit: int) -> list[Message]:
         """Take the lease of up to `limit` events that are due, the oldest due first, at most one of a lane."""
         if limit < 1:

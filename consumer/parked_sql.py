@@ -19,6 +19,7 @@ __all__ = [
     "DEPTH",
     "FINISH",
     "GIVE_WAY",
+    "IDS_ABOVE",
     "LANES",
     "LANES_UNDER",
     "LOCK",
@@ -74,6 +75,10 @@ ADVANCE = (
 LANES = "SELECT lane FROM consumer_parked WHERE source = :source AND NOT behind AND {lane_given}"
 LANES_UNDER = (
     "SELECT lane FROM consumer_parked WHERE source = :source AND NOT behind AND substr(lane, 1, :length) = :prefix"
+)
+IDS_ABOVE = (
+    "SELECT message_id FROM consumer_parked WHERE source = :source AND position > :position "
+    "AND substr(message_id, 1, :length) = :prefix"
 )
 NEXT_DUE = "SELECT {until_due} FROM consumer_parked WHERE source = :source AND NOT behind"
 DEPTH = (

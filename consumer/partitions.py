@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from itertools import takewhile
 from operator import attrgetter
 
-from consumer.sources.base import Message
+from consumer.sources.base import Message, Suspects
 from consumer.watermark import Watermark
 
 __all__ = ["LONGEST_WAIT", "MOST_ABOVE", "MOST_ABOVE_A_RETRY", "Partition", "Place"]
@@ -58,14 +58,15 @@ class Partition:
     that whatever goes back can take its place again. With `parks` false nothing leaves for the database.
     """
 
-    def __init__(self, partition_id: str, *, parks: bool = False, suspects: int = 0) -> None:
+    def __init__(self, partition_id: str, *, parks: bool = False) -> None:
         self.id = partition_id
         self.watermark = Watermark()
-        self.suspects = suspects
-        """How many of the next to arrive may be what ended an earlier process."""
+        self.suspects: Suspects | None = None
+        """Set when one of what arrives may be what ended an earlier process."""
         self.held: set[Message] = set()
         self._parks = parks
-        self._closed = False
+        self.closed = False
+        """Whether it is somebody else's, or nobody's, by now."""
         self._lanes: dict[str, _Lane] = {}
         self.waiting_bytes = 0
         """Bytes of what is here and not handed out."""
@@ -93,11 +94,12 @@ class Partition:
         in_lanes = sum(lane.due(now) for lane in self._lanes.values() if not lane.held)
         return in_lanes + sum(1 for place in alone if place.due <= now)
 
-    def close(self) -> None:
-        """It is somebody else's, or nobody's, by now: what is in hand is lost to its new owner."""
-        self._closed = True
+    def close(self) -> list[Message]:
+        """It is somebody else's, or nobody's, by now: what is in hand, which is returned, is lost to its new owner."""
+        self.closed = True
         for message in self.held:
             message.lease_until = 0.0
+        return list(self.held)
 
     # Arriving and leaving for handlers
 
@@ -106,12 +108,15 @@ class Partition:
         if not self.watermark.begin(sequence, offset):
             return False
         message.receipt = Place(self, sequence, lane)
-        if self.suspects:
-            self.suspects -= 1
-            message.suspect = True
-        self.waiting_bytes += len(message.body)
+        message.suspects = self.suspects
+        self.waiting_bytes += message.size
         self._line_up(message)
         return True
+
+    def arrive_settled(self, sequence: int, offset: str) -> None:
+        """Take note of an event that is durable elsewhere already."""
+        if self.watermark.begin(sequence, offset):
+            self.watermark.finish(sequence)
 
     def take(self, limit: int, now: float) -> list[Message]:
         """Hand out up to so many messages that are due, in the order of their sequence numbers."""
@@ -144,7 +149,7 @@ class Partition:
             lane.held = end
         for one in taken:
             self._out_of_line(one)
-            self.waiting_bytes -= len(one.body)
+            self.waiting_bytes -= one.size
             one.receipt.held = True
         self.held.update(taken)
         return taken
@@ -170,7 +175,7 @@ class Partition:
         """A message handed out goes back, to be handed out again after a while. False: it is not ours any more."""
         if not self._returned(message):
             return False
-        self.waiting_bytes += len(message.body)
+        self.waiting_bytes += message.size
         message.receipt.due = now + delay if delay > 0 else 0.0
         if self._parks and delay > LONGEST_WAIT:
             message.receipt.parks = True
@@ -198,7 +203,7 @@ class Partition:
         return name not in self._parked_lanes and not overtakes
 
     def _returned(self, message: Message) -> bool:
-        if self._closed or not message.receipt.held:
+        if self.closed or not message.receipt.held:
             return False
         message.receipt.held = False
         self.held.discard(message)
@@ -289,7 +294,7 @@ class Partition:
         for message in messages:
             sequence = message.receipt.sequence
             if self._leaving.pop(sequence, None) is not None:
-                self.waiting_bytes -= len(message.body)
+                self.waiting_bytes -= message.size
                 self.watermark.finish(sequence)
 
     def reopen(self, lanes: Collection[str]) -> None:

@@ -46,15 +46,17 @@ class Permits:
         """Reserve room for a receive of up to `want` messages: how many, and a token for `exchange`.
 
         (0, 0) while there is less room than a whole batch could get at best: many small receives cost more than a
-        short wait. Of the bytes half of that is enough, or one small message in hand would keep a whole batch out.
+        short wait. But half of all the room, and of the bytes half of that, is enough, or one message in hand would
+        keep a whole batch out.
         """
         batch = min(want, self.count, max(1, self.size // self._estimate))
         room = self.count - self._held - self._reserved
         by_size = (self.size - self._held_bytes - self._reserved_bytes) // self._estimate
         if not self.idle:
-            if room < batch or by_size * 2 < batch:
+            needed = min(batch, max(1, self.count // 2))
+            if room < needed or by_size * 2 < needed:
                 return 0, 0
-            batch = min(batch, by_size)
+            batch = min(batch, room, by_size)
         cost = batch * self._estimate
         self._reserved += batch
         self._reserved_bytes += cost

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -29,10 +28,10 @@ _log = structlog.get_logger("pipeline")
 _GROUP_MOST = 100
 _GROUP_SECONDS = 1.0
 """How long the handlers of a group may take together before each runs alone instead."""
-_CROWD = 200
-_TRIAL = 0.1
-"""So many runs alone at once are let finish, for so many seconds, before more join them: thousands that begin together
-make one another slow, and a handler that seems slow is never grouped."""
+_CROWD = 50
+_TRIAL = 0.025
+"""So many runs alone may begin within so many seconds: thousands that begin together make one another slow, and a
+handler that seems slow is never grouped."""
 
 
 class Pipeline:
@@ -53,8 +52,8 @@ class Pipeline:
         self._wake = asyncio.Event()
         self._in_hand: dict[bytes, deque[Item]] = {}
         self._alone: set[asyncio.Task[None]] = set()
-        self._alone_since = 0.0
-        self._thinned = asyncio.Event()
+        self._trial_began = 0.0
+        self._trials = 0
         self._ended = False
         self._one = Alone(database=database, inbox=inbox, runner=runner, retry_base=retry_base, retry_cap=retry_cap)
 
@@ -121,7 +120,7 @@ class Pipeline:
             elif group:
                 await self._run_group(group)
             elif self._ready:
-                await self._thinning()
+                await asyncio.sleep(_TRIAL)
             # Handlers that never wait would otherwise keep receives and settlements from their turn.
             await asyncio.sleep(0)
 
@@ -131,19 +130,20 @@ class Pipeline:
             item = self._ready.popleft()
             if item.ran or self._may_share(item):
                 group.append(item)
-            elif len(self._alone) >= _CROWD and time.monotonic() - self._alone_since < _TRIAL:
+            elif self._is_crowded():
                 self._ready.appendleft(item)
                 break
             else:
                 self._start_alone(item)
         return group
 
-    async def _thinning(self) -> None:
-        """Wait until one of the crowd has ended, or it has had its time."""
-        self._thinned.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_TRIAL):
-                await self._thinned.wait()
+    def _is_crowded(self) -> bool:
+        """Whether enough runs alone have begun lately; if not, count one more."""
+        now = time.monotonic()
+        if now - self._trial_began >= _TRIAL:
+            self._trial_began, self._trials = now, 0
+        self._trials += 1
+        return self._trials > _CROWD
 
     @staticmethod
     def _may_share(item: Item) -> bool:
@@ -209,15 +209,12 @@ class Pipeline:
                 self._start_alone(item)
 
     def _start_alone(self, item: Item) -> None:
-        if not self._alone:
-            self._alone_since = time.monotonic()
         task = asyncio.create_task(self._finish_alone(item))
         self._alone.add(task)
         item.held.tasks.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
             self._alone.discard(task)
-            self._thinned.set()
             item.held.tasks.discard(task)
             if task.cancelled():
                 self._finish(item, Lost() if item.held.lost else GivenBack("stopped"))

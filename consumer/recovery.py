@@ -118,14 +118,24 @@ class Recovery:
         return min(_SWEEP_EVERY, retention / 40).total_seconds()
 
     async def _sweep(self) -> None:
-        """Look for messages whose queue is about to delete them; the others come again a little later."""
+        """Look for messages whose queue is about to delete them; the others come again a little later.
+
+        Where there are no leases they go back together at the end, into their places: nothing else may come before
+        what is behind them.
+        """
+        delay = min(_SWEEP_DELAY, self._sweep_interval()) if self._intake.source.capabilities.leases else 0.0
+        put_back: list[Message] = []
         in_vain = 0
-        while in_vain < _SWEEP_BATCHES:
-            messages = await self._intake.receiver.once(_BATCH)
-            if not messages:
-                return
+        while in_vain < _SWEEP_BATCHES and (messages := await self._intake.receiver.once(_BATCH)):
             kept = self._intake.expire(messages)
             in_vain += len(kept) == len(messages)
-            for message in kept:
-                self._intake.permits.give_back(len(message.body))
-            self._intake.refuse(kept, min(_SWEEP_DELAY, self._sweep_interval()))
+            put_back += kept
+            if delay:
+                self._put_back(put_back, delay)
+                put_back = []
+        self._put_back(put_back, delay)
+
+    def _put_back(self, messages: list[Message], delay: float) -> None:
+        for message in messages:
+            self._intake.permits.give_back(len(message.body))
+        self._intake.refuse(messages, delay)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -13,12 +13,22 @@ __all__ = [
     "Depth",
     "Finding",
     "LaneJoining",
+    "LosingMessages",
     "Message",
     "Outgoing",
     "SelfWatching",
     "SettleFailure",
     "Source",
+    "Suspects",
 ]
+
+
+@dataclass(slots=True, eq=False)
+class Suspects:
+    """Messages one of which may have ended an earlier process."""
+
+    left: int
+    """How many of those that were not handled yet are still to be run with care."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,8 +56,15 @@ class Message:
     """Messages with the same key are handed to handlers one at a time, in order; None: no order."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """The message's attributes or properties, as text."""
-    suspect: bool = False
-    """Whether an earlier process may have ended while it handled this, for queues that do not count receives."""
+    suspects: Suspects | None = None
+    """Of queues that do not count receives: an earlier process may have ended while it handled one of these."""
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes, headers included."""
+        if not self.headers:
+            return len(self.body)
+        return len(self.body) + sum(len(name) + len(value) for name, value in self.headers.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +224,14 @@ class LaneJoining(Protocol):
 
         `follows`: the caller holds the lane's head, and keeps the message behind it.
         """
+
+
+@runtime_checkable
+class LosingMessages(Protocol):
+    """A source that learns by itself that messages in hand are somebody else's by now."""
+
+    on_lost: Callable[[Sequence[Message]], None] | None
+    """Told which; their leases are over already."""
 
 
 @runtime_checkable

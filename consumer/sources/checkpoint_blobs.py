@@ -8,6 +8,7 @@ last one left it as it should.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,6 +29,8 @@ class Checkpoint:
     offset: str
     opened_by: str | None = None
     """Who has the partition open; None: whoever had it closed it."""
+    hub: str | None = None
+    """When the hub it is of was made; None: not known."""
 
 
 class CheckpointBlobs:
@@ -36,6 +39,8 @@ class CheckpointBlobs:
     def __init__(self, container: Any, *, namespace: str, event_hub: str, consumer_group: str) -> None:
         self._container = container
         # The SDK writes the whole path in lower case.
+        self.hub: str | None = None
+        """When the hub was made, to be written with checkpoints: another hub of that name counts anew."""
         self._folder = f"{namespace}/{event_hub}/{consumer_group}/checkpoint".lower()
 
     async def read(self, partition_id: str) -> tuple[Checkpoint, str] | None:
@@ -45,8 +50,7 @@ class CheckpointBlobs:
             properties = await blob.get_blob_properties()
         except ResourceNotFoundError:
             return None
-        metadata = properties.metadata
-        checkpoint = Checkpoint(int(metadata["sequencenumber"]), metadata["offset"], metadata.get("openedby") or None)
+        checkpoint = _checkpoint(properties.metadata)
         return checkpoint, properties.etag
 
     async def write(self, partition_id: str, checkpoint: Checkpoint, etag: str | None) -> str | None:
@@ -55,6 +59,8 @@ class CheckpointBlobs:
         metadata = {"sequencenumber": str(checkpoint.sequence), "offset": checkpoint.offset}
         if checkpoint.opened_by is not None:
             metadata["openedby"] = checkpoint.opened_by
+        if self.hub is not None:
+            metadata["hubcreated"] = self.hub
         try:
             if etag is None:
                 reply = await blob.upload_blob(b"", metadata=metadata, overwrite=False)
@@ -72,8 +78,7 @@ class CheckpointBlobs:
         """Every partition's checkpoint."""
         found = {}
         async for blob in self._container.list_blobs(name_starts_with=f"{self._folder}/", include=["metadata"]):
-            metadata = blob.metadata
-            found[blob.name.rsplit("/", 1)[1]] = Checkpoint(int(metadata["sequencenumber"]), metadata["offset"])
+            found[blob.name.rsplit("/", 1)[1]] = _checkpoint(blob.metadata)
         return found
 
 
@@ -147,6 +152,15 @@ class PartitionCheckpoint:
             if claiming or there.sequence > checkpoint.sequence:
                 checkpoint = replace(checkpoint, sequence=there.sequence, offset=there.offset)
         raise ResourceModifiedError("others wrote it again and again")
+
+
+def _checkpoint(metadata: Mapping[str, str]) -> Checkpoint:
+    return Checkpoint(
+        int(metadata["sequencenumber"]),
+        metadata["offset"],
+        metadata.get("openedby") or None,
+        metadata.get("hubcreated") or None,
+    )
 
 
 def _process(owner: str) -> str:

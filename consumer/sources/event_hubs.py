@@ -14,7 +14,7 @@ import socket
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,7 @@ from consumer.partitions import Place
 from consumer.sources.base import Capabilities, Depth, Finding, Message, Outgoing, SettleFailure
 from consumer.sources.event_hubs_client import HubClients
 from consumer.sources.event_hubs_messages import Reading
+from consumer.sources.event_hubs_owned import Owned
 from consumer.sources.event_hubs_ownership import Ownerships
 from consumer.sources.event_hubs_parking import Parker
 from consumer.sources.event_hubs_sending import send_all
@@ -72,6 +73,7 @@ class EventHubsSource:
         self._running: asyncio.Task[None] | None = None
         self._parking: asyncio.Task[None] | None = None
         self._interrupted = False
+        self.on_lost: Callable[[Sequence[Message]], None] | None = None
         self._turn: deque[str] = deque()
 
     @property
@@ -113,6 +115,11 @@ class EventHubsSource:
             owner = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
             settings = self._settings
             retention = timedelta(seconds=settings.retention) if settings.retention is not None else None
+            partitions: dict[str, Owned] = {}
+            if self._database is not None:
+                parked = ParkedEvents(self._database, self.name, owner=owner, lease=settings.visibility_timeout)
+                self._parker = Parker(parked, partitions, name=self.name, news=self._news)
+                self._parking = asyncio.create_task(self._parker.run())
             reading = Reading(settings.order_by, retention, settings.max_message_bytes)
             owned = Ownerships(
                 settings,
@@ -120,19 +127,14 @@ class EventHubsSource:
                 reading,
                 owner=owner,
                 news=self._news,
-                parked_lanes=self._parked_lanes if self._database is not None else None,
+                owned=partitions,
+                parker=self._parker,
                 stall_after=self._stall_after,
             )
-            if self._database is not None:
-                parked = ParkedEvents(self._database, self.name, owner=owner, lease=settings.visibility_timeout)
-                self._parker = Parker(parked, owned.owned, name=self.name, news=self._news)
-                self._parking = asyncio.create_task(self._parker.run())
+            owned.on_lost = self.on_lost
             self._ownerships = owned
             self._running = asyncio.create_task(owned.run())
         return self._ownerships
-
-    async def _parked_lanes(self, partition_id: str) -> set[str]:
-        return await self._parker.lanes(partition_id) if self._parker is not None else set()
 
     async def close(self) -> None:
         """Give the partitions up, each with its last checkpoint, for others to take at once."""
@@ -213,8 +215,8 @@ class EventHubsSource:
         """Why the process should be restarted: a partition that stays silent although it was started anew."""
         if self._running is not None and self._running.done():
             return "its consumer has ended"
-        if self._ownerships is not None and self._ownerships.stalled is not None:
-            return f"partition {self._ownerships.stalled} delivers nothing although the hub has events"
+        if self._ownerships is not None and self._ownerships.silence.stalled is not None:
+            return f"partition {self._ownerships.silence.stalled} delivers nothing although the hub has events"
         return None
 
     def join(self, message: Message, lane: str, *, follows: bool) -> bool:
@@ -283,8 +285,9 @@ class EventHubsSource:
                 delayed += partition.waiting - ready
             else:
                 checkpoint = checkpoints.get(partition_id)
-                done = checkpoint.sequence if checkpoint is not None else -1
-                visible += max(0, fact.last - max(done, fact.beginning - 1))
+                known = checkpoint is not None and not self._hub.is_foreign(checkpoint, fact)
+                done = checkpoint.sequence if checkpoint is not None and known else -1
+                visible += fact.last - max(done, fact.beginning - 1)
         depth = Depth(visible, invisible, delayed)
         if self._parker is not None:
             depth = _sum(depth, await self._parked_depth())

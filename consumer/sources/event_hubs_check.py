@@ -35,7 +35,7 @@ async def findings(clients: HubClients, settings: SourceSettings) -> list[Findin
     except SourceError as error:
         return [*found, Finding("checkpoints", ok=False, detail=str(error))]
     found.append(Finding("checkpoints", ok=True, detail=f"container {settings.checkpoints.container} can be read"))
-    return [*found, _lag(facts, checkpoints)]
+    return [*found, _lag(clients, facts, checkpoints)]
 
 
 def _backlog(facts: Mapping[str, PartitionFacts]) -> int:
@@ -77,7 +77,11 @@ async def _consumer_group(clients: HubClients, settings: SourceSettings, partiti
     return Finding("consumer group", ok=False, detail=detail)
 
 
-def _lag(facts: Mapping[str, PartitionFacts], checkpoints: Mapping[str, Checkpoint]) -> Finding:
+def _lag(clients: HubClients, facts: Mapping[str, PartitionFacts], checkpoints: Mapping[str, Checkpoint]) -> Finding:
+    foreign = [one for name, one in checkpoints.items() if name in facts and clients.is_foreign(one, facts[name])]
+    if foreign:
+        detail = f"{len(foreign)} checkpoints are of another hub of this name: if it was made anew, remove them"
+        return Finding("backlog", ok=False, detail=detail)
     missing = [partition for partition in facts if partition not in checkpoints]
     expired = behind = 0
     for partition, checkpoint in checkpoints.items():

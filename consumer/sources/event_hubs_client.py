@@ -18,8 +18,8 @@ from consumer.sources.event_hubs_errors import hub_trouble, store_trouble
 
 if TYPE_CHECKING:
     from consumer.settings import SourceSettings
-    from consumer.sources.checkpoint_blobs import CheckpointBlobs
-    from consumer.sources.event_hubs_links import OnLink
+    from consumer.sources.checkpoint_blobs import Checkpoint, CheckpointBlobs
+    from consumer.sources.event_hubs_links import Credit, OnLink
 
 __all__ = ["HubClients", "PartitionFacts"]
 
@@ -119,7 +119,9 @@ class HubClients:
         # The client knows how the SDK reads a connection string's endpoint.
         return str(self._admin._address.hostname)  # noqa: SLF001 - nothing public tells it
 
-    def consumer(self, *, balanced: bool = True, on_link: OnLink | None = None, **options: Any) -> Any:
+    def consumer(
+        self, *, balanced: bool = True, on_link: OnLink | None = None, credit: Credit | None = None, **options: Any
+    ) -> Any:
         """A new `EventHubConsumerClient`; `balanced`: sharing the partitions out with others by the store."""
         from consumer.sources.event_hubs_links import LinkWatchingClient  # noqa: PLC0415 - needs the SDK
 
@@ -133,6 +135,7 @@ class HubClients:
             }
         client = self._client(LinkWatchingClient, consumer_group=self._settings.consumer_group, **sharing, **options)
         client.on_link = on_link
+        client.credit = credit
         return client
 
     def _client(self, made: Any, **options: Any) -> Any:
@@ -159,7 +162,9 @@ class HubClients:
 
     async def partition_ids(self) -> list[str]:
         """The hub's partitions. Raises SourceUnavailable or SourceRefused, as all of these."""
-        return list(await self._ask("reading the hub", self._admin.get_partition_ids))
+        found: Mapping[str, Any] = await self._ask("reading the hub", self._admin.get_eventhub_properties)
+        self.checkpoints.hub = found["created_at"].isoformat()
+        return list(found["partition_ids"])
 
     async def facts(self, partition_id: str) -> PartitionFacts:
         """What a partition holds."""
@@ -175,6 +180,11 @@ class HubClients:
         """What every partition holds."""
         ids = await self.partition_ids()
         return dict(zip(ids, await asyncio.gather(*map(self.facts, ids)), strict=True))
+
+    def is_foreign(self, checkpoint: Checkpoint, facts: PartitionFacts) -> bool:
+        """Whether a checkpoint is of another hub that had this name: then where it stands means nothing here."""
+        made = self.checkpoints.hub
+        return checkpoint.sequence > facts.last or (None not in (made, checkpoint.hub) and checkpoint.hub != made)
 
     async def mark_latest(self) -> None:
         """Write a checkpoint at the end of every partition that has none, for `latest` to be one place for everybody.

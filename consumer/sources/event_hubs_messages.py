@@ -6,10 +6,10 @@ The SDK's objects are read through their public properties only; nothing of it i
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from consumer.sources.base import Message
 
@@ -18,6 +18,9 @@ __all__ = ["Arrival", "Reading", "by_key"]
 _GZIP: Final = 31
 """zlib's window bits for data with a gzip header."""
 _PLAIN: Final[Mapping[str, str]] = {}
+_UNREADABLE: Final = b"an AMQP message whose parts make no sense"
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Reading:
     """Bytes that a compressed body may unfold to."""
 
     def arrival(self, event: Any, partition_id: str) -> Arrival:
-        """Read one `azure.eventhub.EventData`."""
+        """Read one `azure.eventhub.EventData`: what the hub says of it must be there, the rest may be anything."""
         sequence: int = event.sequence_number
         accepted_at = event.enqueued_time or datetime.now(UTC)
         key = event.partition_key
@@ -51,7 +54,7 @@ class Reading:
         else:
             lane = None
         message = Message(
-            body=self._body(event),
+            body=_or(_UNREADABLE, lambda: self._body(event)),
             # A hub made anew counts from 0 again, so the time belongs to the name.
             message_id=f"{partition_id}-{sequence}-{int(accepted_at.timestamp() * 1000)}",
             receipt=None,
@@ -59,7 +62,7 @@ class Reading:
             receive_count=0,
             expires_at=accepted_at + self.retention if self.retention is not None else None,
             ordering_key=lane if lane is not None or key is None else _text(key),
-            headers=_headers(event.properties),
+            headers=_or(_PLAIN, lambda: _headers(event.properties)),
         )
         return Arrival(message, sequence, event.offset or str(sequence), lane)
 
@@ -80,6 +83,14 @@ class Reading:
             return raw
         whole = unfolding.eof and not unfolding.unused_data and len(content) <= self.largest
         return content if whole else raw
+
+
+def _or(otherwise: _T, read: Callable[[], _T]) -> _T:
+    """What a part of an event says, or something else if it makes no sense: one event must not keep out the others."""
+    try:
+        return read()
+    except Exception:  # noqa: BLE001 - AMQP lets a sender put anything anywhere
+        return otherwise
 
 
 def _bytes(event: Any) -> bytes:

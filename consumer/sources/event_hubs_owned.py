@@ -31,10 +31,10 @@ class Owned:
         self.room = asyncio.Event()
         self.blocked = False
         """The SDK waits until we have room for more."""
-        self.moved_at = time.monotonic()
-        """When something last arrived, or the hub was asked whether there is more."""
-        self.expected: int | None = None
-        """The newest event the hub spoke of when nothing had arrived for long."""
+        self.retry_at = 0.0
+        """When to prepare it again, in monotonic seconds."""
+        self.parked: set[str] = set()
+        """Ids of events that will arrive although they are in the database already."""
         self.start = -1
         """The sequence number it started after."""
         self.saving = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -16,20 +16,27 @@ from consumer.failures import describe
 from consumer.partitions import Partition
 from consumer.sources.checkpoint_blobs import PartitionCheckpoint
 from consumer.sources.event_hubs_errors import hub_trouble
+from consumer.sources.event_hubs_opening import START, Opening
 from consumer.sources.event_hubs_owned import Owned
+from consumer.sources.event_hubs_watch import SilenceWatch
 
 if TYPE_CHECKING:
     from consumer.settings import SourceSettings
-    from consumer.sources.event_hubs_client import HubClients, PartitionFacts
+    from consumer.sources.base import Message
+    from consumer.sources.event_hubs_client import HubClients
     from consumer.sources.event_hubs_messages import Reading
+    from consumer.sources.event_hubs_parking import Parker
 
 __all__ = ["Ownerships"]
 
 _log = structlog.get_logger("event_hubs")
 
 _TICK: Final = 0.25
-_START: Final = "-1"
-"""The offset before the first event, in the service's words."""
+_PREPARE_AGAIN: Final = 2.0
+_LARGEST: Final = 1024 * 1024
+"""Bytes an event may have: what is expected before any was seen."""
+_FORGETS: Final = 256
+"""After about how many events a large one is no longer expected again."""
 _RESTART_PAUSE: Final = 1.0
 _CLOSE_LIMIT: Final = 8.0
 """Seconds that closing may take: a pod's grace has to cover it after the drain."""
@@ -55,7 +62,8 @@ class Ownerships:
         *,
         owner: str,
         news: asyncio.Event,
-        parked_lanes: Callable[[str], Awaitable[set[str]]] | None = None,
+        owned: dict[str, Owned],
+        parker: Parker | None = None,
         stall_after: float = 60.0,
     ) -> None:
         self._settings = settings
@@ -64,25 +72,23 @@ class Ownerships:
         self._reading = reading
         self._owner = owner
         self._news = news
-        self._parked_lanes = parked_lanes
-        self._stall_after = stall_after
+        self._parks = parker is not None
+        self._opening = Opening(settings, clients, parker)
+        self.silence = SilenceWatch(name=settings.name, clients=clients, stall_after=stall_after)
         self._unsettled_for = _UNSETTLED * settings.checkpoints.ownership_interval
         self._restart = asyncio.Event()
         self._stopping = False
         self._marked = False
         self._said: str | None = None
-        self._stalls: dict[str, int] = {}
+        self._largest: int | None = None
         self._saves: set[asyncio.Task[None]] = set()
-        self.owned: dict[str, Owned] = {}
+        self.owned = owned
+        self.on_lost: Callable[[Sequence[Message]], None] | None = None
+        """Told of messages in hand whose partition is not ours any more."""
         self.trouble: SourceError | None = None
         """Why partitions could not be had, since the last that could."""
         self.changes = 0
         """Partitions taken and given up since the start."""
-
-    @property
-    def stalled(self) -> str | None:
-        """The partition that stays silent although it was started anew."""
-        return next((partition for partition, times in self._stalls.items() if times > 1), None)
 
     @property
     def works(self) -> bool:
@@ -94,7 +100,10 @@ class Ownerships:
     async def run(self) -> None:
         """Own partitions until `stop`; then give them up, each with its last checkpoint."""
         async with asyncio.TaskGroup() as tasks:
-            others = [tasks.create_task(self._keep()), tasks.create_task(self._watch())]
+            others = [
+                tasks.create_task(self._keep()),
+                tasks.create_task(self.silence.run(self.owned, self._restart.set)),
+            ]
             while not self._stopping:
                 await self._consume()
             for other in others:
@@ -112,7 +121,7 @@ class Ownerships:
         if not await self._start_is_marked():
             await asyncio.sleep(_RESTART_PAUSE)
             return
-        client = self._clients.consumer(on_link=self._linked)
+        client = self._clients.consumer(on_link=self._linked, credit=self._credit)
         receiving = asyncio.create_task(
             client.receive_batch(
                 on_event_batch=self._arrived,
@@ -154,7 +163,7 @@ class Ownerships:
 
     def _starting_position(self) -> Any:
         start = self._settings.start_at
-        return start if isinstance(start, datetime) else {"earliest": _START, "latest": "@latest"}[start]
+        return start if isinstance(start, datetime) else {"earliest": START, "latest": "@latest"}[start]
 
     def _linked(self, partition_id: str, error: Exception | None) -> None:
         owned = self.owned.get(partition_id)
@@ -188,8 +197,9 @@ class Ownerships:
         # Not the process alone: it may lose a partition and have it again before the old ownership has ended.
         owner = f"{self._owner}/{self.changes}"
         checkpoint = PartitionCheckpoint(self._clients.checkpoints, partition_id, owner)
-        owned = Owned(Partition(partition_id, parks=self._parked_lanes is not None), checkpoint)
+        owned = Owned(Partition(partition_id, parks=self._parks), checkpoint)
         self.owned[partition_id] = owned
+        self.silence.opened(partition_id)
         _current.set(owned)
         self.changes += 1
         await self._prepare(owned)
@@ -213,7 +223,10 @@ class Ownerships:
         owned = self.owned.pop(partition_id, None)
         if owned is not None:
             self.changes += 1
-            owned.partition.close()
+            self.silence.closed(partition_id)
+            lost = owned.partition.close()
+            if lost and self.on_lost is not None:
+                self.on_lost(lost)
             owned.prepared.set()
             owned.room.set()
 
@@ -224,35 +237,52 @@ class Ownerships:
         try:
             await owned.prepared.wait()
             for event in events:
-                arrival = self._reading.arrival(event, context.partition_id)
-                owned.partition.arrive(
-                    arrival.message, sequence=arrival.sequence, offset=arrival.offset, lane=arrival.lane
-                )
+                if self._is_full(owned):
+                    await self._room(owned)
+                if self._is_over(owned):
+                    return  # what has not arrived is above everything that has: its next owner reads it
+                self._arrive(owned, event)
         except Exception as error:  # noqa: BLE001 - let out, it would end the partition; what is lost so is read again
             _log.error("arrival_failed", source=self._name, partition=context.partition_id, **describe(error))
             self._restart.set()
             return
-        owned.moved_at, owned.expected = time.monotonic(), None
-        self._stalls.pop(context.partition_id, None)
+        self.silence.moved(owned.partition.id)
         self.trouble, self._said = None, None
         self._news.set()
-        await self._room(owned)
+
+    def _arrive(self, owned: Owned, event: Any) -> None:
+        arrival = self._reading.arrival(event, owned.partition.id)
+        if arrival.message.message_id in owned.parked:
+            owned.partition.arrive_settled(arrival.sequence, arrival.offset)
+        else:
+            owned.partition.arrive(arrival.message, sequence=arrival.sequence, offset=arrival.offset, lane=arrival.lane)
+        size = arrival.message.size
+        self._largest = size if self._largest is None else max(size, self._largest - self._largest // _FORGETS)
 
     async def _room(self, owned: Owned) -> None:
         """Keep the SDK waiting while enough is here: so memory stays bounded however slow the handlers are."""
         while self._is_full(owned) and not self._is_over(owned):
+            self._news.set()
             owned.blocked = True
             owned.room.clear()
             await owned.room.wait()
+            self.silence.waited(owned.partition.id)
         owned.blocked = False
-        owned.moved_at = time.monotonic()
 
     def _is_over(self, owned: Owned) -> bool:
         return self.owned.get(owned.partition.id) is not owned
 
     def _is_full(self, owned: Owned) -> bool:
-        share = self._settings.max_in_flight_bytes // max(1, len(self.owned))
-        return owned.partition.is_full(self._settings.prefetch, share)
+        return owned.partition.is_full(self._settings.prefetch, self._share)
+
+    @property
+    def _share(self) -> int:
+        """Bytes that may wait here of each partition."""
+        return self._settings.max_in_flight_bytes // max(1, len(self.owned))
+
+    def _credit(self, _: str) -> int:
+        """Events that the SDK may hold of each partition: as many as its share of the bytes has room for."""
+        return max(1, min(self._settings.prefetch, self._share // (self._largest or _LARGEST)))
 
     def took(self, owned: Owned) -> None:
         """Messages of a partition were handed out, or left otherwise, which may have made room."""
@@ -262,21 +292,14 @@ class Ownerships:
     # What the SDK leaves undone
 
     async def _prepare(self, owned: Owned) -> None:
-        """Learn where a partition stands and make its checkpoint ours; tried again until it works."""
-        if owned.preparing or owned.prepared.is_set():
+        """Make a partition ready; tried again until it works."""
+        if owned.preparing or owned.prepared.is_set() or time.monotonic() < owned.retry_at:
             return
         owned.preparing = True
         try:
-            facts = await self._clients.facts(owned.partition.id)
-            before = await owned.checkpoint.read()
-            if self._parked_lanes is not None:
-                owned.partition.lanes_are_parked(await self._parked_lanes(owned.partition.id))
-            first = self._first(facts)
-            if self._is_over(owned):
-                return
-            if before is not None or first is not None:
-                await owned.checkpoint.open(*(first or (-1, _START)))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next turn tries again
+            await self._opening.prepare(owned)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a later turn tries again
+            owned.retry_at = time.monotonic() + _PREPARE_AGAIN
             if isinstance(error, DatabaseError):
                 trouble: SourceError = SourceUnavailable(f"source {self._name}: parked events: {error}")
             else:
@@ -285,44 +308,8 @@ class Ownerships:
             return
         finally:
             owned.preparing = False
-        self._say_where(owned, facts)
         owned.prepared.set()
         self._news.set()
-
-    def _first(self, facts: PartitionFacts) -> tuple[int, str] | None:
-        """The first checkpoint of all, which autoscalers count from; None: a time in the middle has none yet."""
-        if self._settings.start_at == "earliest":
-            return facts.beginning - 1, _START
-        if self._settings.start_at == "latest":
-            return facts.last, facts.last_offset
-        return None
-
-    def _before_a_time(self, facts: PartitionFacts) -> int:
-        """Where a start at a time is, as far as can be known before something arrives: too early rather than late."""
-        start = self._settings.start_at
-        none_to_come = isinstance(start, datetime) and facts.last_at <= start
-        return facts.last if none_to_come else facts.beginning - 1
-
-    def _say_where(self, owned: Owned, facts: PartitionFacts) -> None:
-        saved = owned.checkpoint.saved
-        owned.start = saved.sequence if saved is not None else self._before_a_time(facts)
-        owned.saved_at = time.monotonic()
-        unclean = owned.checkpoint.unclean
-        if unclean:
-            owned.partition.suspects = self._settings.max_in_flight
-        start = self._settings.start_at
-        _log.info(
-            "partition_opened",
-            source=self._name,
-            partition=owned.partition.id,
-            after=owned.start,
-            newest=facts.last,
-            start_at=start.isoformat() if isinstance(start, datetime) else start,
-            left_open=unclean,
-        )
-        missed = facts.beginning - owned.start - 1
-        if saved is not None and missed > 0:
-            _log.error("events_expired", source=self._name, partition=owned.partition.id, count=missed)
 
     async def _keep(self) -> None:
         """Write checkpoints when they are due, and prepare again what could not be prepared."""
@@ -359,32 +346,6 @@ class Ownerships:
             owned.saved_at = time.monotonic()
         if owned.checkpoint.lost:
             _log.warning("checkpoint_taken_over", source=self._name, partition=owned.partition.id)
-
-    async def _watch(self) -> None:
-        """Notice a partition that has gone silent although the hub has more of it; start everything anew."""
-        while True:
-            await asyncio.sleep(self._stall_after / 4)
-            now = time.monotonic()
-            for owned in list(self.owned.values()):
-                quiet = now - owned.moved_at >= self._stall_after
-                if quiet and owned.prepared.is_set() and not owned.blocked and await self._is_silent(owned):
-                    partition_id = owned.partition.id
-                    self._stalls[partition_id] = self._stalls.get(partition_id, 0) + 1
-                    _log.error("partition_stalled", source=self._name, partition=partition_id)
-                    self._restart.set()
-
-    async def _is_silent(self, owned: Owned) -> bool:
-        """Whether what the hub had when it was last asked has not arrived yet."""
-        if owned.expected is not None and owned.expected > owned.highest:
-            return not self._is_over(owned)
-        try:
-            facts = await self._clients.facts(owned.partition.id)
-        except SourceError:
-            return False
-        # What the hub has deleted meanwhile will not arrive.
-        owned.expected = facts.last if facts.last >= facts.beginning else None
-        owned.moved_at = time.monotonic() - self._stall_after / 2
-        return False
 
 
 def _of_the_store(error: Exception) -> bool:

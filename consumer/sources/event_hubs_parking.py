@@ -90,6 +90,10 @@ class Parker:
         prefix = f"{partition_id}/"
         return {lane.removeprefix(prefix) for lane in await self._parked.lanes_under(prefix)}
 
+    async def ids(self, partition_id: str, above: int) -> set[str]:
+        """The ids of a partition's events that are parked although its checkpoint has not passed them."""
+        return await self._parked.ids_above(f"{partition_id}-", above)
+
     # From the database
 
     def expect(self, delay: float) -> None:

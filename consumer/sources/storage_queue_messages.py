@@ -16,7 +16,7 @@ from typing import Any, Final
 from consumer.errors import SourceRefused
 from consumer.sources.base import Message, Outgoing
 
-__all__ = ["LONGEST_DELAY", "LONGEST_MESSAGE", "Receipt", "body_of", "entry", "to_message"]
+__all__ = ["LONGEST_DELAY", "LONGEST_MESSAGE", "Receipt", "body_of", "entry", "fits", "to_message"]
 
 LONGEST_MESSAGE: Final = 64 * 1024
 """Bytes of a message's text, by the service's scalability targets; as base64 that is 48 KiB of content."""
@@ -42,10 +42,11 @@ class Receipt:
 def body_of(text: str) -> bytes:
     """The bytes a sender meant: what base64 holds if that is a JSON object or array, or if only base64 could carry it.
 
-    Anything else is not ours to interpret and stays as it is, base64 or not.
+    The latter must be written as `entry` would write it, so that nothing of the text is lost: junk such as `AAAA` is
+    taken for it too, and sent on it is `AAAA` again. Anything else is not ours to interpret and stays as it is.
     """
     found = _from_base64(text)
-    if found is not None and (_JSON.match(found) or _needs_base64(found)):
+    if found is not None and (_JSON.match(found) or (_needs_base64(found) and _as_base64(found) == text)):
         return found
     # A lone surrogate is no text: it must become a message that cannot be read, not an error here.
     return text.encode("utf-8", "surrogatepass")
@@ -56,6 +57,10 @@ def _from_base64(text: str) -> bytes | None:
         return base64.b64decode(text.strip(), validate=True)
     except ValueError:
         return None
+
+
+def _as_base64(body: bytes) -> str:
+    return base64.b64encode(body).decode()
 
 
 def _needs_base64(body: bytes) -> bool:
@@ -96,6 +101,15 @@ def entry(message: Outgoing, *, name: str) -> dict[str, Any]:
     return {"content": text, "visibility_timeout": delay or None}
 
 
+def fits(body: bytes) -> bool:
+    """Whether Storage Queue can carry these bytes: text, of 64 KiB at most, or 48 if it has to go as base64."""
+    try:
+        entry(Outgoing(body), name="")
+    except SourceRefused:
+        return False
+    return True
+
+
 def _text(body: bytes) -> str:
     try:
         text = body.decode()
@@ -103,4 +117,4 @@ def _text(body: bytes) -> str:
         text = ""
     if text and _PLAIN.fullmatch(text) and body_of(text) == body:
         return text
-    return base64.b64encode(body).decode()
+    return _as_base64(body)

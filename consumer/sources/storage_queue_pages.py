@@ -1,13 +1,14 @@
 """Pages of messages that no XML parser takes, because one message holds a character that XML forbids. Pure.
 
 Such a page fails as a whole in the SDK, comes back when its leases end, and fails again: one message would hold up
-the queue. Here the forbidden characters are moved out of the way while the page is read, and put back.
+the queue. Here others stand in for the forbidden characters while the page is read.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -16,12 +17,11 @@ from xml.etree import ElementTree as ET
 
 __all__ = ["RawMessage", "read_page"]
 
-_SHIFT: Final = 0xF0000
-"""Into a plane for private use: XML takes all of it, and nobody has use for these few of it."""
-_FORBIDDEN: Final = "\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"
-_CHARACTER: Final = re.compile(f"[{_FORBIDDEN}]")
-_REFERENCE: Final = re.compile(r"&#(?:x([0-9a-fA-F]{1,6})|([0-9]{1,7}));")
-_SHIFTED: Final = re.compile("[\U000f0000-\U000f001f\U000fd800-\U000fdfff\U000ffffe\U000fffff]")
+_FORBIDDEN: Final = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_REFERENCE: Final = re.compile(r"&#(?:x0*([0-9a-fA-F]{1,6})|0*([0-9]{1,7}));")
+_FIRST: Final = 0x10000
+_HIGH: Final = re.compile("[\U00010000-\U0010ffff]")
+"""Stand-ins are taken from here: XML allows all of it, and it is far more than a page of 2 MiB can use up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class RawMessage:
     content: str
 
     @classmethod
-    def read(cls, element: ET.Element) -> Self:
-        """From a `QueueMessage` element."""
+    def read(cls, element: ET.Element, meant: Mapping[str, str]) -> Self:
+        """From a `QueueMessage` element; `meant` is what stand-ins in the content stand for."""
         facts = {child.tag: child.text or "" for child in element}
         return cls(
             facts["MessageId"],
@@ -45,21 +45,33 @@ class RawMessage:
             parsedate_to_datetime(facts["InsertionTime"]),
             parsedate_to_datetime(facts["ExpirationTime"]),
             int(facts["DequeueCount"]),
-            _SHIFTED.sub(lambda found: chr(ord(found[0]) - _SHIFT), facts["MessageText"]),
+            _HIGH.sub(lambda found: meant.get(found[0], found[0]), facts["MessageText"]),
         )
 
 
 def read_page(xml: str) -> list[RawMessage] | None:
     """The messages of a Get Messages reply, forbidden characters and all; None if it is no such reply."""
-    cleared = _CHARACTER.sub(lambda found: chr(ord(found[0]) + _SHIFT), _REFERENCE.sub(_resolve, xml))
+    text = _REFERENCE.sub(_resolve, xml).removeprefix("\ufeff")
+    stand_ins = _stand_ins(text)
+    meant = {stand_in: character for character, stand_in in stand_ins.items()}
     try:
-        root = ET.fromstring(cleared.removeprefix("\ufeff"))  # noqa: S314 - as the SDK reads it; expat bounds entities
-        return [RawMessage.read(child) for child in root] if root.tag == "QueueMessagesList" else None
+        cleared = _FORBIDDEN.sub(lambda found: stand_ins[found[0]], text)
+        root = ET.fromstring(cleared)  # noqa: S314 - as the SDK reads it; expat bounds entities
+        return [RawMessage.read(child, meant) for child in root] if root.tag == "QueueMessagesList" else None
     except (ET.ParseError, KeyError, ValueError):
         return None
 
 
+def _stand_ins(text: str) -> dict[str, str]:
+    """For each forbidden character of the text one that XML takes and that the text does not hold."""
+    used = set(_HIGH.findall(text))
+    free = (chr(number) for number in range(sys.maxunicode, _FIRST - 1, -1) if chr(number) not in used)
+    return dict(zip(set(_FORBIDDEN.findall(text)), free, strict=False))
+
+
 def _resolve(reference: re.Match[str]) -> str:
-    """The character that a reference stands for if it is a forbidden one; the others are left to the parser."""
+    """The character a reference stands for if it is a forbidden one or might be a stand-in; the parser has the rest."""
     number = int(reference[1], 16) if reference[1] else int(reference[2])
-    return chr(number) if number <= sys.maxunicode and _CHARACTER.match(chr(number)) else reference[0]
+    if number > sys.maxunicode:
+        return reference[0]
+    return chr(number) if number >= _FIRST or _FORBIDDEN.match(chr(number)) else reference[0]

@@ -113,7 +113,7 @@ async def test_without_a_first_place(blobs: CheckpointBlobs) -> None:
     other = PartitionCheckpoint(blobs, "1", "one")
     await other.read()
     await other.save(3, "30")
-    assert await blobs.all() == {"0": Checkpoint(7, "70"), "1": Checkpoint(3, "30")}
+    assert await blobs.all() == {"0": Checkpoint(7, "70"), "1": Checkpoint(3, "30", "one")}
 
 
 async def test_a_stale_owner_changes_nothing(blobs: CheckpointBlobs) -> None:

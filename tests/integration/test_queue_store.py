@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from consumer import Reject
-from consumer.app import build_source
+from consumer.app import build_source, build_store
+from consumer.dead_letters.record import DeadLetter
 from consumer.errors import DeadLetterError, SettingsError
 from consumer.events import ProgramEvent
 from tests.conformance.rig import Rig, effect, effects_table, eventually, program, signed
 from tests.emulators.storage_queue_stub import StorageQueueStub
+from tests.emulators.storage_queue_stub_queue import NEVER
 
 
 @pytest.fixture
@@ -35,7 +41,34 @@ def rig(tmp_path: Path, stub: StorageQueueStub) -> Rig:
         "POLL_WAIT": "1",
         "VISIBILITY_TIMEOUT": "30s",
     }
-    return Rig(tmp_path, source, {"DEAD_LETTERS__KIND": "queue"}, without={"DEAD_LETTERS__PATH"})
+    return Rig(tmp_path, source, {"DEAD_LETTERS__KIND": "queue"})
+
+
+def texts(stub: StorageQueueStub) -> list[str]:
+    """What is on the poison queue."""
+    return [message.text for message in stub.queues["labs-poison"].messages.values()]
+
+
+def message_of(record: Mapping[str, Any]) -> bytes:
+    """The bytes that a dead letter in a file holds."""
+    text: str = record["message"]
+    return base64.b64decode(text) if record["message_encoding"] == "base64" else text.encode()
+
+
+def letter(number: int, message: bytes) -> DeadLetter:
+    """A dead letter of the queue `labs`."""
+    now = datetime.now(UTC)
+    return DeadLetter(
+        id=f"record{number}",
+        provider="thrive",
+        source="labs",
+        reason="rejected",
+        attempts=1,
+        accepted_at=now,
+        first_received_at=now,
+        dead_lettered_at=now,
+        message=message,
+    )
 
 
 async def test_dead_letters_go_beside_their_queue(rig: Rig, stub: StorageQueueStub) -> None:
@@ -89,6 +122,103 @@ async def test_with_the_poison_queue_gone_nothing_is_lost(rig: Rig, stub: Storag
         async with asyncio.timeout(20):
             while (await rig.depth()).total:
                 await asyncio.sleep(0.1)
+
+
+async def test_what_the_queue_cannot_carry_goes_to_files(rig: Rig, stub: StorageQueueStub) -> None:
+    """What fitted its queue and does not fit the other is kept in a file, with a warning that shows nothing of it."""
+    stub.create_queue("labs-poison")
+    large = "canary\r\n" + "x" * 60_000
+    stub.fill("labs", ["hello", large, "canary\r\n"])
+    table = effects_table()
+    table.on(ProgramEvent)(effect)
+    with capture_logs() as lines:
+        await rig.consume(table)
+    assert (await rig.depth()).total == 0
+    assert sorted(texts(stub)) == sorted(["hello", base64.b64encode(b"canary\r\n").decode()])
+    assert [message_of(record) for record in rig.dead_letters()] == [large.encode()]
+    assert [line["log_level"] for line in lines if line["event"] == "dead_letters_in_files"] == ["warning"]
+    assert "canary" not in str(lines)
+
+
+async def test_dead_letters_do_not_vanish(rig: Rig, stub: StorageQueueStub) -> None:
+    """They live for ever, whatever the queue's own messages do."""
+    stub.create_queue("labs-poison")
+    await rig.publish([b"hello"])
+    table = effects_table()
+    table.on(ProgramEvent)(effect)
+    await rig.consume(table, SOURCES__LABS__OPTIONS__TTL="1h")
+    assert [message.expires for message in stub.queues["labs-poison"].messages.values()] == [NEVER]
+
+
+async def test_one_refused_record_does_not_keep_back_the_others(rig: Rig, stub: StorageQueueStub) -> None:
+    """The call fails, but the rest of its batch is kept, and is not doubled when all are given again."""
+    stub.create_queue("labs-poison")
+    store = build_store(rig.load().settings)
+    no_text = b"a lone surrogate \xed\xa0\x80"
+    records = [letter(1, b"one"), letter(2, b"two"), letter(3, no_text), letter(4, b"four")]
+    stub.fault("denied", action="PutMessage", count=1)
+    try:
+        with pytest.raises(DeadLetterError, match=r"^dead-letter queue: source labs: .*allow Put Message"):
+            await store.append(records)
+        assert (len(texts(stub)), len(rig.dead_letters())) == (2, 1)
+        await store.append(records)
+        assert sorted(texts(stub)) == ["four", "one", "two"]
+        assert [message_of(record) for record in rig.dead_letters()] == [no_text]
+        await store.append(records[:1])
+        assert sorted(texts(stub)) == ["four", "one", "one", "two"]
+    finally:
+        await store.close()
+
+
+async def test_a_silent_service_is_not_asked_for_every_record(rig: Rig, stub: StorageQueueStub) -> None:
+    """When the queue does not answer, the call fails before it has tried them all: no record is to blame."""
+    stub.create_queue("labs-poison")
+    store = build_store(rig.load().settings)
+    try:
+        await store.probe()
+        stub.fault("busy", action="PutMessage", count=32 * 3)
+        with pytest.raises(DeadLetterError, match="ServerBusy"):
+            await store.append([letter(number, b"hello") for number in range(100)])
+        assert texts(stub) == []
+    finally:
+        await store.close()
+
+
+async def test_credentials_that_may_only_add(rig: Rig, stub: StorageQueueStub) -> None:
+    """A worker that may put messages on the poison queue, and nothing else there, can do its work."""
+    stub.create_queue("labs-poison")
+    store = build_store(rig.load().settings)
+    for action in ("GetMetadata", "PeekMessages", "GetMessages", "UpdateMessage", "DeleteMessage"):
+        stub.fault("denied", action=action)
+    try:
+        await store.probe()
+        await store.append([letter(1, b"hello")])
+    finally:
+        await store.close()
+    assert texts(stub) == ["hello"]
+
+
+async def test_a_queue_that_goes_is_noticed(rig: Rig, stub: StorageQueueStub) -> None:
+    """Each probe asks anew: while the queue is not there it fails, and it passes again when it is."""
+    stub.create_queue("labs-poison")
+    store = build_store(rig.load().settings)
+    try:
+        await store.probe()
+        stub.delete_queue("labs-poison")
+        with pytest.raises(DeadLetterError, match=r"^dead-letter queue: source labs: .*QueueNotFound"):
+            await store.probe()
+        stub.create_queue("labs-poison")
+        await store.probe()
+    finally:
+        await store.close()
+
+
+async def test_without_room_for_files_nothing_starts(rig: Rig, stub: StorageQueueStub) -> None:
+    """Files that cannot be written are found before a message needs them."""
+    stub.create_queue("labs-poison")
+    rig.dead_letter_folder.write_bytes(b"no folder")
+    with pytest.raises(DeadLetterError, match=r"^dead-letter store "):
+        await rig.consume(effects_table())
 
 
 def test_only_storage_queues_have_one(rig: Rig) -> None:

@@ -66,7 +66,7 @@ def test_facts_of_an_event() -> None:
     assert (message.body, message.accepted_at, message.expires_at) == (b"{}", ENQUEUED, None)
     assert message.message_id == "3-7-1772366400123"
     assert (message.receive_count, message.lease_until, message.receipt) == (0, float("inf"), None)
-    assert (message.ordering_key, dict(message.headers), message.suspect) == ("patient-1", {}, False)
+    assert (message.ordering_key, dict(message.headers), message.suspects) == ("patient-1", {}, None)
 
 
 def test_retention_says_when_the_hub_deletes_it() -> None:

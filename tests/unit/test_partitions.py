@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from consumer import partitions
 from consumer.partitions import Partition
-from consumer.sources.base import Message
+from consumer.sources.base import Message, Suspects
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 MOST_ABOVE_A_RETRY = 4
@@ -205,12 +205,13 @@ def test_what_has_to_wait_long_by_now_is_not_taken_back() -> None:
 
 
 def test_the_first_to_arrive_may_be_suspect() -> None:
-    """As many as an unclean end may have had in hand are marked, repeats not counted."""
-    partition = Partition("0", suspects=2)
-    messages = [event(sequence) for sequence in (5, 5, 6, 7)]
-    for message, sequence in zip(messages, (5, 5, 6, 7), strict=True):
+    """After an unclean end what arrives knows that it may have been the cause, and of how many others."""
+    partition = Partition("0")
+    partition.suspects = Suspects(2)
+    messages = [event(sequence) for sequence in (5, 6, 7)]
+    for message, sequence in zip(messages, (5, 6, 7), strict=True):
         partition.arrive(message, sequence=sequence, offset="", lane=None)
-    assert [message.suspect for message in messages] == [True, False, True, False]
+    assert {message.suspects for message in messages} == {partition.suspects}
 
 
 def test_nothing_is_settled_after_the_end() -> None:

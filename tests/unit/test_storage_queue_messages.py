@@ -8,13 +8,21 @@ from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from consumer.errors import SourceRefused
 from consumer.sources.base import Message, Outgoing
 from consumer.sources.storage_queue_check import oldest
-from consumer.sources.storage_queue_messages import LONGEST_DELAY, LONGEST_MESSAGE, Receipt, body_of, entry, to_message
+from consumer.sources.storage_queue_messages import (
+    LONGEST_DELAY,
+    LONGEST_MESSAGE,
+    Receipt,
+    body_of,
+    entry,
+    fits,
+    to_message,
+)
 from consumer.sources.storage_queue_pages import RawMessage, read_page
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -41,7 +49,11 @@ def encoded(body: bytes) -> str:
 def test_base64_of_what_is_json_or_needs_it_is_decoded(body: bytes) -> None:
     """Base64 of a JSON object or array, or of text that XML would change or refuse, is what it holds."""
     assert body_of(encoded(body)) == body
-    assert body_of(f"{encoded(body)}\n") == body
+
+
+def test_white_space_around_base64_of_json_is_nothing() -> None:
+    """A sender's line feed after the base64 of an event does not hide the event."""
+    assert body_of(f"{encoded(ENVELOPE)}\n") == ENVELOPE
 
 
 @pytest.mark.parametrize(
@@ -52,6 +64,8 @@ def test_base64_of_what_is_json_or_needs_it_is_decoded(body: bytes) -> None:
         "deadbeef",
         encoded(b"plain words"),
         encoded(b"\xff\xfe binary"),
+        encoded(b"two\r\nlines") + "\n",
+        "AAB=",
         encoded(ENVELOPE)[:-1] + "*",
         encoded(ENVELOPE)[:-3],
         encoded(ENVELOPE).replace("I", "-"),
@@ -82,6 +96,17 @@ def test_what_is_sent_comes_back(text: str) -> None:
     assert body_of(carried) == body
 
 
+@given(st.from_regex(r"\s?([A-Za-z0-9+/]{4}){1,2}\s?|[A-Za-z0-9+/]{2}==", fullmatch=True))
+@example("AAAA")
+@example("AAB=")
+@example(encoded(b"two\r\nlines"))
+def test_junk_that_looks_like_base64_is_not_lost(text: str) -> None:
+    """Junk that is not an event stays the bytes it is, or is at least the same text again when it is sent on."""
+    body = body_of(text)
+    assume(body.strip()[:1] not in {b"{", b"["})
+    assert text.encode() == body or text == entry(Outgoing(body), name="labs")["content"]
+
+
 def test_json_travels_readable() -> None:
     """An envelope is sent as it is, so that other readers and people see it."""
     assert entry(Outgoing(ENVELOPE), name="labs") == {"content": ENVELOPE.decode(), "visibility_timeout": None}
@@ -100,6 +125,23 @@ def test_what_the_queue_cannot_carry_is_refused(message: Outgoing, words: str) -
     """Bytes that are no text, a message that is too large and a delay that is too long are refused in one line."""
     with pytest.raises(SourceRefused, match=f"^source labs: [^\n]*{words}"):
         entry(message, name="labs")
+
+
+@pytest.mark.parametrize(
+    ("body", "fit"),
+    [
+        (ENVELOPE, True),
+        (b"x" * LONGEST_MESSAGE, True),
+        (b"x" * (LONGEST_MESSAGE + 1), False),
+        (b"\r" + b"x" * (LONGEST_MESSAGE * 3 // 4 - 1), True),
+        (b"\r" + b"x" * (LONGEST_MESSAGE * 3 // 4), False),
+        (b'{"\xff": 1}', True),
+        (b"\xed\xa0\x80", False),
+    ],
+)
+def test_what_fits(body: bytes, fit: bool) -> None:
+    """It can be told beforehand what the queue carries, base64 that some text needs included."""
+    assert fits(body) is fit
 
 
 def test_delays_are_whole_seconds() -> None:
@@ -150,6 +192,21 @@ def test_a_page_no_parser_takes() -> None:
     assert found is not None
     assert [one.content for one in found] == [encoded(ENVELOPE), "a\x01b\ufffe", "\x1f\0\ufffe\ud800", "<A&#x1;\r"]
     assert found[0] == raw(id="m", pop_receipt="r")
+
+
+@pytest.mark.parametrize(
+    ("others", "meant"),
+    [
+        ("\U000f0001\U000f0002", "\U000f0001\U000f0002"),
+        ("\U0010ffff\U0010fffe", "\U0010ffff\U0010fffe"),
+        ("&#x10FFFF;&#x0010fffe;&#01114109;", "\U0010ffff\U0010fffe\U0010fffd"),
+    ],
+)
+def test_a_page_no_parser_takes_changes_nothing_else(others: str, meant: str) -> None:
+    """Rare characters, raw or as references, stay what they are beside forbidden ones: a signature may depend on it."""
+    found = read_page(page("\x01\x02\ufffe", others))
+    assert found is not None
+    assert [one.content for one in found] == ["\x01\x02\ufffe", meant]
 
 
 @pytest.mark.parametrize(
