@@ -227,7 +227,8 @@ def build_store(settings: Settings, metrics: Metrics | None = None) -> DeadLette
     queues = {}
     for one in map(settings.source, settings.sources):
         # The service would delete after a week what nobody has looked at.
-        changes = {"queue": f"{one.queue}{POISON}", "options": {**one.options, "ttl": "never"}}
+        poison = f"{one.queue}{POISON}"
+        changes = {"name": f"{one.name}, {poison}", "queue": poison, "options": {**one.options, "ttl": "never"}}
         queues[one.name] = build_source(one.model_copy(update=changes))
     return QueueStore(queues, fits=fits, files=files)
 

@@ -21,6 +21,8 @@ _log = structlog.get_logger("worker")
 
 _RETRY_CAP = 30.0
 _REFUSED_PAUSE = 5.0
+_REFUSALS = 2
+"""Refusals in a row that are no accident."""
 _EMPTY_PAUSE = 0.2
 """Seconds between the beginnings of two receives when the first came back empty, for queues that do not wait."""
 
@@ -91,6 +93,11 @@ class Receiver:
         """Wait until no receive is under way."""
         while self._under_way:
             await asyncio.wait(self._under_way)
+
+    @property
+    def refused(self) -> bool:
+        """Whether receives are refused, again and again, until a person does something about it."""
+        return isinstance(self.error, SourceRefused) and self._errors_in_row >= _REFUSALS
 
     @property
     def busy(self) -> float:
@@ -170,7 +177,7 @@ class Receiver:
     def _answered(self, asked: int, got: int) -> None:
         self.last_answer = time.monotonic()
         self._errors_in_row = 0
-        if self.error is not None:
+        if self.error is not None and not self._stopping:
             _log.info("source_reachable", source=self._source.name)
             self.error = None
         if got:

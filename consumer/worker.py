@@ -153,6 +153,11 @@ class Worker:
                 self._failed = _suspicion_text(suspected[0])
                 self._stop.set()
                 return
+            refused = [i.receiver.error for i in self.intakes if i.receiver.refused]
+            if refused:
+                self._failed = str(refused[0])
+                self._stop.set()
+                return
             now = time.monotonic()
             if not await self._empty():
                 since = None
@@ -195,7 +200,8 @@ class Worker:
             if not intake.breaker.closed:
                 return f"source {intake.source.name}: paused, {intake.breaker.reason}"
             if intake.receiver.error is not None:
-                return f"source {intake.source.name}: {intake.receiver.error}"
+                prefix = f"source {intake.source.name}: "
+                return prefix + str(intake.receiver.error).removeprefix(prefix)
         return None
 
 

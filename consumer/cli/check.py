@@ -219,7 +219,7 @@ async def _store(settings: Settings) -> Finding:
         await store.close()
     letters = settings.dead_letters
     where = letters.path if letters.kind == "file" else "<queue>-poison"
-    return Finding("store", ok=True, detail=f"{where} can be written")
+    return Finding("store", ok=True, detail=f"{where} can be {'written' if letters.kind == 'file' else 'reached'}")
 
 
 async def _health(settings: Settings) -> list[Finding]:

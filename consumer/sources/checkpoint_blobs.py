@@ -74,6 +74,11 @@ class CheckpointBlobs:
             return None
         return str(reply["etag"])
 
+    async def probe(self) -> None:
+        """Write an empty blob beside the checkpoints. Raises what azure-core raises."""
+        blob = self._container.get_blob_client(f"{self._folder.removesuffix('/checkpoint')}/check")
+        await blob.upload_blob(b"", overwrite=True)
+
     async def all(self) -> dict[str, Checkpoint]:
         """Every partition's checkpoint."""
         found = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from consumer.errors import SourceError
 from consumer.sources.base import Finding
 from consumer.sources.event_hubs_client import HubClients, PartitionFacts
-from consumer.sources.event_hubs_errors import condition_of, hub_trouble
+from consumer.sources.event_hubs_errors import condition_of
 
 if TYPE_CHECKING:
     from consumer.settings import SourceSettings
@@ -30,11 +30,11 @@ async def findings(clients: HubClients, settings: SourceSettings) -> list[Findin
     found = [Finding("hub", ok=True, detail=f"{len(facts)} partitions, {_backlog(facts)} events kept")]
     found.append(await _consumer_group(clients, settings, next(iter(facts))))
     try:
-        await clients.check_store()
+        await clients.check_store(writing=True)
         checkpoints = await clients.checkpoints.all()
     except SourceError as error:
         return [*found, Finding("checkpoints", ok=False, detail=str(error))]
-    found.append(Finding("checkpoints", ok=True, detail=f"container {settings.checkpoints.container} can be read"))
+    found.append(Finding("checkpoints", ok=True, detail=f"container {settings.checkpoints.container} can be written"))
     return [*found, _lag(clients, facts, checkpoints)]
 
 
@@ -73,7 +73,7 @@ async def _consumer_group(clients: HubClients, settings: SourceSettings, partiti
         return Finding("consumer group", ok=True, detail=f"{group} can be read")
     if condition_of(error) in _TAKEN:
         return Finding("consumer group", ok=True, detail=f"{group} is being read by others")
-    detail = str(hub_trouble(settings.name, f"reading consumer group {group}", error))
+    detail = str(clients.hub_trouble("reading as a consumer group", error))
     return Finding("consumer group", ok=False, detail=detail)
 
 

@@ -202,13 +202,19 @@ class HubClients:
         except Exception as error:  # noqa: BLE001 - as below
             raise self.store_trouble(error) from None
 
-    async def check_store(self) -> None:
-        """Whether the container of the checkpoints can be read."""
+    async def check_store(self, *, writing: bool = False) -> None:
+        """Whether the container of the checkpoints can be read, and, if asked for, written: an empty blob stays."""
         try:
             async with asyncio.timeout(_CALL_LIMIT):
                 await self.checkpoints.all()
+                if writing:
+                    await self.checkpoints.probe()
         except Exception as error:  # noqa: BLE001 - the SDK raises what it likes; the protocol knows two errors
             raise self.store_trouble(error) from None
+
+    def hub_trouble(self, operation: str, error: BaseException) -> SourceError:
+        """What an exception of the hub means, when it comes from reading it as a consumer group."""
+        return hub_trouble(self._name, operation, error, group=self._settings.consumer_group)
 
     def store_trouble(self, error: BaseException) -> SourceError:
         """What an exception of the checkpoints' storage means."""

@@ -11,14 +11,19 @@ from typing import Any, Final
 
 from consumer.errors import SourceError, SourceRefused, SourceUnavailable
 
-__all__ = ["condition_of", "hub_trouble", "store_trouble"]
+__all__ = ["PartitionTaken", "condition_of", "hub_trouble", "store_trouble"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _MISSING: Final = frozenset({"not-found", "entity-not-found"})
 _DENIED: Final = frozenset({"unauthorized-access", "auth-failed"})
 _DISABLED: Final = frozenset({"entity-disabled", "not-allowed"})
 _STOLEN: Final = "link:stolen"
+_UNREACHED: Final = "socket-error"
 _STORE_DENIED: Final = frozenset({401, 403})
+
+
+class PartitionTaken(SourceUnavailable):
+    """Another consumer reads the partition now."""
 
 
 def _lineage(error: BaseException) -> set[str]:
@@ -39,24 +44,27 @@ def condition_of(error: BaseException) -> str:
     return type(error).__name__
 
 
-def hub_trouble(name: str, operation: str, error: BaseException) -> SourceError:
-    """What an exception of azure-eventhub means, as one line."""
+def hub_trouble(name: str, operation: str, error: BaseException, *, group: str | None = None) -> SourceError:
+    """What an exception of azure-eventhub means, as one line; `group` is the consumer group that was asked for."""
     if isinstance(error, SourceError):
         return error
     condition = condition_of(error)
     where = f"source {name}: {operation}"
-    refused = _refused(condition, _lineage(error))
+    refused = _refused(condition, _lineage(error), group)
     if refused is not None:
         return SourceRefused(f"{where}: {refused} ({condition})")
     if condition == _STOLEN:
-        return SourceUnavailable(f"{where}: another consumer took the partition ({condition})")
-    return SourceUnavailable(f"{where}: {condition}")
+        return PartitionTaken(f"{where}: another consumer took the partition ({condition})")
+    advice = ": see its connection_string or namespace, and the network" if condition == _UNREACHED else ""
+    return SourceUnavailable(f"{where}: {condition}{advice}")
 
 
-def _refused(condition: str, kinds: set[str]) -> str | None:
+def _refused(condition: str, kinds: set[str], group: str | None) -> str | None:
     """What a person has to do something about; None: trying again may help."""
     if condition in _MISSING:
-        return "there is no such event hub or consumer group"
+        return (
+            "there is no such event hub" if group is None else f"there is no such event hub or consumer group {group}"
+        )
     if condition in _DISABLED:
         return "the hub does not allow it"
     if kinds & {"AuthenticationError", "AuthenticationException"} or condition in _DENIED:
@@ -76,6 +84,11 @@ def store_trouble(name: str, container: str, error: BaseException) -> SourceErro
     where = f"source {name}: checkpoints"
     if "ResourceNotFoundError" in kinds:
         return SourceRefused(f"{where}: there is no container {container} ({what}): make it")
-    if status in _STORE_DENIED or "ClientAuthenticationError" in kinds:
-        return SourceRefused(f"{where}: access to container {container} denied ({what})")
-    return SourceUnavailable(f"{where}: {what}")
+    if "ClientAuthenticationError" in kinds and status is None:
+        return SourceRefused(f"{where}: no Azure credential works here ({what}): see DefaultAzureCredential")
+    if status in _STORE_DENIED:
+        return SourceRefused(
+            f"{where}: access to container {container} denied ({what}): allow reading and writing blobs"
+        )
+    advice = ": see checkpoints.connection_string or account_url" if "ServiceRequestError" in kinds else ""
+    return SourceUnavailable(f"{where}: {what}{advice}")

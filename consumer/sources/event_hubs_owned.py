@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from consumer.partitions import Partition
-from consumer.sources.checkpoint_blobs import PartitionCheckpoint
+
+if TYPE_CHECKING:
+    from consumer.sources.checkpoint_blobs import PartitionCheckpoint
 
 __all__ = ["Owned"]
 

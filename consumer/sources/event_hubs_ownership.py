@@ -14,8 +14,7 @@ import structlog
 from consumer.errors import DatabaseError, SourceError, SourceUnavailable
 from consumer.failures import describe
 from consumer.partitions import Partition
-from consumer.sources.checkpoint_blobs import PartitionCheckpoint
-from consumer.sources.event_hubs_errors import hub_trouble
+from consumer.sources.event_hubs_errors import PartitionTaken
 from consumer.sources.event_hubs_opening import START, Opening
 from consumer.sources.event_hubs_owned import Owned
 from consumer.sources.event_hubs_watch import SilenceWatch
@@ -145,7 +144,7 @@ class Ownerships:
         receiving.cancel()
         await asyncio.wait({receiving})
         if not receiving.cancelled() and (failure := receiving.exception()) is not None:
-            self._note(None, hub_trouble(self._name, "receiving", failure))
+            self._note(None, self._clients.hub_trouble("receiving", failure))
         for partition_id in list(self.owned):
             self._drop(partition_id)
         if not self._stopping:
@@ -169,8 +168,10 @@ class Ownerships:
         owned = self.owned.get(partition_id)
         if owned is not None:
             owned.linked = error is None
+        if error is None:
+            self.silence.linked(partition_id)
         if error is not None:
-            self._note(partition_id, hub_trouble(self._name, "receiving", error))
+            self._note(partition_id, self._clients.hub_trouble("receiving", error))
         elif self.works:
             self.trouble, self._said = None, None
 
@@ -178,20 +179,24 @@ class Ownerships:
         if _of_the_store(error):
             trouble = self._clients.store_trouble(error)
         else:
-            trouble = hub_trouble(self._name, "receiving", error)
+            trouble = self._clients.hub_trouble("receiving", error)
         self._note(getattr(context, "partition_id", None), trouble)
 
     def _note(self, partition_id: str | None, trouble: SourceError) -> None:
         """Remember what keeps us from receiving, and log it once."""
-        if not self.works:
+        if not self.works and not isinstance(trouble, PartitionTaken):
             self.trouble = trouble
         text = str(trouble)
         if text != self._said:
             self._said = text
-            _log.warning("event_hub_trouble", source=self._name, partition=partition_id, detail=text)
+            # Losing a partition to another worker is how they are shared out.
+            tell = _log.info if isinstance(trouble, PartitionTaken) else _log.warning
+            tell("event_hub_trouble", source=self._name, partition=partition_id, detail=text)
         self._news.set()
 
     async def _opened(self, context: Any) -> None:
+        from consumer.sources.checkpoint_blobs import PartitionCheckpoint  # noqa: PLC0415 - needs the SDK
+
         partition_id = context.partition_id
         self._drop(partition_id)
         # Not the process alone: it may lose a partition and have it again before the old ownership has ended.

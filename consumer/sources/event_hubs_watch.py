@@ -33,6 +33,8 @@ class _Quiet:
     expected: int | None = None
     """The newest event the hub spoke of when nothing had arrived for long."""
     stalls: int = 0
+    restarted: bool = False
+    """It was closed for its silence, and is to have its time once it is open again."""
     closed_at: float | None = None
 
 
@@ -63,6 +65,12 @@ class SilenceWatch:
         else:
             quiet.closed_at = None
 
+    def linked(self, partition_id: str) -> None:
+        """The hub has taken us as its reader."""
+        quiet = self._partitions.get(partition_id)
+        if quiet is not None and quiet.restarted:
+            quiet.since, quiet.restarted = time.monotonic(), False
+
     def closed(self, partition_id: str) -> None:
         """The partition is not ours any more."""
         quiet = self._partitions.get(partition_id)
@@ -85,11 +93,11 @@ class SilenceWatch:
             await asyncio.sleep(self._stall_after / 4)
             for partition_id, quiet in list(self._partitions.items()):
                 mine = owned.get(partition_id)
-                if mine is None or not mine.prepared.is_set() or mine.blocked:
+                if mine is None or not mine.prepared.is_set() or mine.blocked or quiet.restarted:
                     continue
                 if time.monotonic() - quiet.since >= self._stall_after and await self._is_silent(mine, quiet):
                     quiet.stalls += 1
-                    quiet.since = time.monotonic()
+                    quiet.restarted = True
                     _log.error("partition_stalled", source=self._name, partition=partition_id)
                     restart()
 

@@ -121,7 +121,7 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
 
 
 def test_its_settings_are_right(tmp_path: Path) -> None:
-    """The settings are valid as they are, and with the commented queue in the place of the local one."""
+    """The settings are valid as they are, and with any of the commented queues in the place of the local one."""
     init(tmp_path)
     path = tmp_path / "consumer.toml"
     settings = load_settings(env={}, cwd=tmp_path).settings
@@ -130,9 +130,11 @@ def test_its_settings_are_right(tmp_path: Path) -> None:
     local = '[sources.events]\nkind = "local"\npath = "queue/events.db"\n'
     text = path.read_text()
     assert local in text
-    path.write_text(re.sub(r"^# (?=\[|[a-z_]+ = )", "", text.replace(local, ""), flags=re.MULTILINE))
-    assert tomllib.loads(path.read_text())["sources"]["events"]["kind"] == "sqs"
-    assert load_settings(env={}, cwd=tmp_path).settings.source("events").queue_url is not None
+    blocks = re.findall(r"(?:^# (?:\[|[a-z_.]+ = ).*\n)+", text, flags=re.MULTILINE)
+    for block, kind in zip(blocks, ("sqs", "storage_queue", "event_hubs"), strict=True):
+        path.write_text(text.replace(local, re.sub("^# ", "", block, flags=re.MULTILINE)))
+        assert tomllib.loads(path.read_text())["sources"]["events"]["kind"] == kind
+        assert load_settings(env={}, cwd=tmp_path).settings.source("events").kind == kind
 
 
 def test_its_test_passes(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ async def test_dead_letters_go_beside_their_queue(rig: Rig, stub: StorageQueueSt
 
 async def test_without_the_poison_queue_nothing_starts(rig: Rig) -> None:
     """A worker whose dead letters have nowhere to go says so in one line, and handles nothing."""
-    with pytest.raises(DeadLetterError, match=r"^dead-letter queue: source labs: .*QueueNotFound"):
+    with pytest.raises(DeadLetterError, match=r"^dead-letter queue: source labs, labs-poison: .*QueueNotFound"):
         await rig.consume(effects_table())
 
 
@@ -158,7 +158,7 @@ async def test_one_refused_record_does_not_keep_back_the_others(rig: Rig, stub: 
     records = [letter(1, b"one"), letter(2, b"two"), letter(3, no_text), letter(4, b"four")]
     stub.fault("denied", action="PutMessage", count=1)
     try:
-        with pytest.raises(DeadLetterError, match=r"^dead-letter queue: source labs: .*allow Put Message"):
+        with pytest.raises(DeadLetterError, match=r"^dead-letter queue: source labs, labs-poison: .*allow Put Message"):
             await store.append(records)
         assert (len(texts(stub)), len(rig.dead_letters())) == (2, 1)
         await store.append(records)
@@ -205,7 +205,7 @@ async def test_a_queue_that_goes_is_noticed(rig: Rig, stub: StorageQueueStub) ->
     try:
         await store.probe()
         stub.delete_queue("labs-poison")
-        with pytest.raises(DeadLetterError, match=r"^dead-letter queue: source labs: .*QueueNotFound"):
+        with pytest.raises(DeadLetterError, match=r"^dead-letter queue: source labs, labs-poison: .*QueueNotFound"):
             await store.probe()
         stub.create_queue("labs-poison")
         await store.probe()

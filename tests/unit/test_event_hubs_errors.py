@@ -18,7 +18,7 @@ from azure.eventhub.exceptions import AuthenticationError, ConnectError, Connect
 from azure.storage.blob import StorageErrorCode
 
 from consumer.errors import SourceError, SourceRefused, SourceUnavailable
-from consumer.sources.event_hubs_errors import condition_of, hub_trouble, store_trouble
+from consumer.sources.event_hubs_errors import PartitionTaken, condition_of, hub_trouble, store_trouble
 
 CANARY = "canary words of the service"
 
@@ -57,8 +57,8 @@ def test_conditions(error: Exception, condition: str) -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (hub_error(ErrorCondition.NotFound), SourceRefused, "no such event hub or consumer group (not-found)"),
-        (hub_error(b"com.microsoft:entity-not-found"), SourceRefused, "no such event hub or consumer group"),
+        (hub_error(ErrorCondition.NotFound), SourceRefused, "there is no such event hub (not-found)"),
+        (hub_error(b"com.microsoft:entity-not-found"), SourceRefused, "there is no such event hub"),
         (hub_error(b"com.microsoft:entity-disabled"), SourceRefused, "does not allow it (entity-disabled)"),
         (hub_error(ErrorCondition.NotAllowed), SourceRefused, "does not allow it (not-allowed)"),
         (hub_error(ErrorCondition.UnauthorizedAccess), SourceRefused, "access denied"),
@@ -66,7 +66,7 @@ def test_conditions(error: Exception, condition: str) -> None:
         (AuthenticationError(CANARY), SourceRefused, "access denied"),
         (AuthenticationException(b"amqp:x", description=CANARY), SourceRefused, "access denied"),
         (ClientAuthenticationError(CANARY), SourceRefused, "no Azure credential works here"),
-        (hub_error(ErrorCondition.LinkStolen), SourceUnavailable, "another consumer took the partition (link:stolen)"),
+        (hub_error(ErrorCondition.LinkStolen), PartitionTaken, "another consumer took the partition (link:stolen)"),
         (hub_error(b"com.microsoft:server-busy"), SourceUnavailable, "receiving: server-busy"),
         (ConnectError(CANARY), SourceUnavailable, "receiving: ConnectError"),
         (TimeoutError(), SourceUnavailable, "receiving: TimeoutError"),
@@ -81,6 +81,12 @@ def test_trouble_with_the_hub(error: Exception, kind: type[SourceError], words: 
     assert str(trouble).startswith("source labs: receiving: ")
     assert "canary" not in str(trouble)
     assert "\n" not in str(trouble)
+
+
+def test_a_consumer_group_is_named() -> None:
+    """What is missing may be the consumer group that was asked for."""
+    error = hub_trouble("labs", "receiving", hub_error(ErrorCondition.NotFound), group="partners")
+    assert "no such event hub or consumer group partners" in str(error)
 
 
 def test_what_is_understood_stays() -> None:
@@ -112,7 +118,7 @@ def reply(status: int, code: Any = None, kind: type[HttpResponseError] = HttpRes
             SourceRefused,
             "access to container places denied (ClientAuthenticationError)",
         ),
-        (ClientAuthenticationError(CANARY), SourceRefused, "denied (ClientAuthenticationError)"),
+        (ClientAuthenticationError(CANARY), SourceRefused, "no Azure credential works here"),
         (reply(503, "ServerBusy"), SourceUnavailable, "checkpoints: ServerBusy"),
         (reply(500, CANARY), SourceUnavailable, "checkpoints: HttpResponseError"),
         (reply(412, "ConditionNotMet", ResourceModifiedError), SourceUnavailable, "checkpoints: ConditionNotMet"),
