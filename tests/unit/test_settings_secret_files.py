@@ -43,8 +43,11 @@ class Warnings(logging.Handler):
 @pytest.fixture
 def warnings() -> Iterator[Warnings]:
     handler, logger = Warnings(), logging.getLogger("consumer.secret_files")
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.WARNING)  # whatever a command that ran here before has set for all
     yield handler
+    logger.setLevel(level)
     logger.removeHandler(handler)
 
 
