@@ -6,10 +6,10 @@ The SDK's objects are read through their public properties only; nothing of it i
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 from consumer.sources.base import Message
 
@@ -20,10 +20,8 @@ _GZIP: Final = 31
 _PLAIN: Final[Mapping[str, str]] = {}
 _UNREADABLE: Final = b"an AMQP message whose parts make no sense"
 
-_T = TypeVar("_T")
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
     """An event as it arrived, with its place in the partition."""
 
@@ -53,8 +51,13 @@ class Reading:
             lane = _text(key)
         else:
             lane = None
+        # AMQP lets a sender put anything anywhere, and one event must not keep out the others.
+        try:
+            body, headers = self._body(event), _headers(event.properties)
+        except Exception:  # noqa: BLE001 - as just said
+            body, headers = _UNREADABLE, _PLAIN
         message = Message(
-            body=_or(_UNREADABLE, lambda: self._body(event)),
+            body=body,
             # A hub made anew counts from 0 again, so the time belongs to the name.
             message_id=f"{partition_id}-{sequence}-{int(accepted_at.timestamp() * 1000)}",
             receipt=None,
@@ -62,7 +65,7 @@ class Reading:
             receive_count=0,
             expires_at=accepted_at + self.retention if self.retention is not None else None,
             ordering_key=lane if lane is not None or key is None else _text(key),
-            headers=_or(_PLAIN, lambda: _headers(event.properties)),
+            headers=headers,
         )
         return Arrival(message, sequence, event.offset or str(sequence), lane)
 
@@ -83,14 +86,6 @@ class Reading:
             return raw
         whole = unfolding.eof and not unfolding.unused_data and len(content) <= self.largest
         return content if whole else raw
-
-
-def _or(otherwise: _T, read: Callable[[], _T]) -> _T:
-    """What a part of an event says, or something else if it makes no sense: one event must not keep out the others."""
-    try:
-        return read()
-    except Exception:  # noqa: BLE001 - AMQP lets a sender put anything anywhere
-        return otherwise
 
 
 def _bytes(event: Any) -> bytes:

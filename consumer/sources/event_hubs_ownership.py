@@ -241,10 +241,11 @@ class Ownerships:
             return
         try:
             await owned.prepared.wait()
+            partition, most, share = owned.partition, self._settings.prefetch, self._share
             for event in events:
-                if self._is_full(owned):
+                if partition.is_full(most, share):
                     await self._room(owned)
-                if self._is_over(owned):
+                if partition.closed:
                     return  # what has not arrived is above everything that has: its next owner reads it
                 self._arrive(owned, event)
         except Exception as error:  # noqa: BLE001 - let out, it would end the partition; what is lost so is read again
