@@ -311,7 +311,7 @@ async def test_two_workers_share_and_take_over(tmp_path: Path, azurite: Azurite)
                 fresh = [f"e{len(names) + number}" for number in range(20)]
                 names.extend(fresh)
                 hub.fill("events", events(fresh))
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.2)
 
         filling = asyncio.create_task(fill())
         async with rig.worker(table):
@@ -323,7 +323,7 @@ async def test_two_workers_share_and_take_over(tmp_path: Path, azurite: Azurite)
                 await eventually(lambda: (other.metrics.registry.get_sample_value(handled, labels) or 0) > 50)
             await asyncio.sleep(1)
             filling.cancel()
-            await eventually(lambda: len(rig.effects()) == len(names), within=20)
+            await eventually(lambda: len(rig.effects()) == len(names), within=60)
             total = len(names)
             await eventually(lambda: sum(watch.now.values()) == total - 4, what="the last checkpoints")
     assert rig.effects() == Counter(names)
