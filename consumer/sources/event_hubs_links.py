@@ -1,4 +1,4 @@
-"""The SDK's consumer, mended in four places that azure-eventhub 5.15 leaves open.
+"""The SDK's consumer, mended in five places that azure-eventhub 5.15 leaves open.
 
 - A link that the hub refuses (no such consumer group, no permission to listen) is attached again once a second for
   ever, and nobody is told: what fails before the first attach is dropped.
@@ -7,6 +7,7 @@
 - What it asks the hub for is a number of events, however large they are.
 - An event with a part that its decoder does not know (AMQP's char and decimals, which other SDKs send) ends the link,
   again and again at the same place: nothing behind that event would ever be received.
+- Of every message it makes two events, the first of an empty body, which is a seventh of what receiving one costs.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
+from azure.eventhub import EventData
 from azure.eventhub._pyamqp import _decode
 from azure.eventhub._pyamqp.aio import _receiver_async
 from azure.eventhub.aio import EventHubConsumerClient
+from azure.eventhub.amqp import AmqpAnnotatedMessage
 
-__all__ = ["Credit", "LinkWatchingClient", "OnLink"]
+__all__ = ["Credit", "LinkWatchingClient", "OnLink", "made"]
 
 _MOST_TAGS: Final = 1_000
 _NOT_KNOWN: Final = {0x73: 4, 0x74: 4, 0x84: 8}
@@ -61,6 +64,7 @@ class LinkWatchingClient(EventHubConsumerClient):
 
         consumer._open = watched  # noqa: SLF001 - as above
         consumer._create_handler = prepared  # noqa: SLF001 - as above
+        consumer._next_message_in_buffer = lambda: _next_event(consumer)  # noqa: SLF001 - as above
         return consumer
 
     def _tell(self, partition_id: str, error: Exception | None) -> None:
@@ -73,6 +77,27 @@ class LinkWatchingClient(EventHubConsumerClient):
             tags.clear()
         if self.credit is not None:
             handler._link_credit = self.credit(partition_id)  # noqa: SLF001 - what it gives when it has none left
+
+
+def _next_event(consumer: Any) -> EventData:
+    """Take the next message out of the SDK's buffer, as the event that `EventData._from_message` makes of it."""
+    event = made(consumer._message_buffer.popleft())  # noqa: SLF001 - as above
+    consumer._last_received_event = event  # noqa: SLF001 - where a link that breaks begins again
+    return event
+
+
+def made(message: Any) -> EventData:
+    """The event of a received AMQP message, made once."""
+    event = EventData.__new__(EventData)
+    parts = {
+        "_last_enqueued_event_properties": {},
+        "_sys_properties": None,
+        "_uamqp_message": None,
+        "_message": message,
+        "_raw_amqp_message": AmqpAnnotatedMessage(message=message),
+    }
+    vars(event).update(parts)
+    return event
 
 
 def _raw(size: int) -> Callable[[Any], tuple[Any, bytes]]:
