@@ -34,7 +34,7 @@ class _Quiet:
     """The newest event the hub spoke of when nothing had arrived for long."""
     stalls: int = 0
     restarted: bool = False
-    """It was closed for its silence, and is to have its time once it is open again."""
+    """It was closed for the silence of one of them, and is to have its time once it is open again."""
     closed_at: float | None = None
 
 
@@ -97,7 +97,8 @@ class SilenceWatch:
                     continue
                 if time.monotonic() - quiet.since >= self._stall_after and await self._is_silent(mine, quiet):
                     quiet.stalls += 1
-                    quiet.restarted = True
+                    for one in self._partitions.values():
+                        one.restarted = True
                     _log.error("partition_stalled", source=self._name, partition=partition_id)
                     restart()
 

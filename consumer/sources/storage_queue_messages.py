@@ -46,7 +46,7 @@ def body_of(text: str) -> bytes:
     taken for it too, and sent on it is `AAAA` again. Anything else is not ours to interpret and stays as it is.
     """
     found = _from_base64(text)
-    if found is not None and (_JSON.match(found) or (_needs_base64(found) and _as_base64(found) == text)):
+    if found and (_JSON.match(found) or (_needs_base64(found) and _as_base64(found) == text)):
         return found
     # A lone surrogate is no text: it must become a message that cannot be read, not an error here.
     return text.encode("utf-8", "surrogatepass")
@@ -64,11 +64,12 @@ def _as_base64(body: bytes) -> str:
 
 
 def _needs_base64(body: bytes) -> bool:
-    """Whether these bytes are text that cannot travel as it is."""
+    """Whether these bytes are text that cannot travel as it is: XML would change it, or it looks like base64 itself."""
     try:
-        return _PLAIN.fullmatch(body.decode()) is None
+        text = body.decode()
     except UnicodeDecodeError:
         return False
+    return _PLAIN.fullmatch(text) is None or body_of(text) != body
 
 
 def to_message(raw: Any, *, lease_until: float) -> Message:

@@ -85,6 +85,8 @@ def test_a_lone_surrogate_is_bytes_too() -> None:
 
 
 @given(st.text())
+@example("A000")
+@example("QTAwMA==")
 def test_what_is_sent_comes_back(text: str) -> None:
     """Any text arrives byte for byte, through XML as Python writes and any parser reads it."""
     body = text.encode(errors="replace")
