@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["tests.servers.fixtures", "tests.servers.fixtures_azure", "tests.servers.fixtures_database"]
+
+
+# How long an example takes says nothing on a machine that runs several tests at once.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 
 def pytest_configure(config: pytest.Config) -> None:
