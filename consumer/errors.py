@@ -12,6 +12,8 @@
     ├── SourceError              a queue did something it should not
     │   ├── SourceUnavailable    it may work again later: network, throttling, a server error
     │   └── SourceRefused        it will not work until a person acts: queue gone, access denied
+    ├── ApiError                 a platform's REST API refused a request, or answered what cannot be read
+    │   └── NotFound             what was asked for is not there (404, 410), or not for these credentials
     ├── DeadLetterError          the dead-letter store could not keep or read a record
     └── DatabaseError            the database cannot be used
         ├── DatabaseUnavailable  it is gone, full or overloaded; not the event's fault
@@ -25,7 +27,12 @@ No message of these exceptions holds a byte of a message's body.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 __all__ = [
+    "ApiError",
+    "ApiErrorDetail",
     "BadSignature",
     "ConsumerError",
     "DatabaseConflict",
@@ -34,6 +41,7 @@ __all__ = [
     "DeadLetterError",
     "InvalidEvent",
     "NotConfigured",
+    "NotFound",
     "SettingsError",
     "SourceError",
     "SourceRefused",
@@ -114,6 +122,56 @@ class SourceRefused(SourceError):
 
     Trying again helps only after somebody has changed something; the worker keeps trying, slowly, and says so.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class ApiErrorDetail:
+    """One complaint of a platform about one part of a request."""
+
+    where: str | None
+    """Dotted path of the field, or the parameter's name."""
+    code: str | None
+    message: str | None = field(repr=False)
+    """In words; may repeat what was sent."""
+
+
+class ApiError(ConsumerError):
+    """A platform's REST API refused a request, or answered with something that cannot be read.
+
+    The text says which call, the status, the platform's code and its request id. `message` and `details` are the
+    platform's own words: they may repeat what was sent, so they are for the eyes of whoever made the call, and never
+    part of the text.
+    """
+
+    def __init__(
+        self,
+        call: str,
+        *,
+        status: int | None,
+        code: str | None = None,
+        message: str | None = None,
+        details: Sequence[ApiErrorDetail] = (),
+        request_id: str | None = None,
+    ) -> None:
+        facts = [
+            f"HTTP {status}" if status is not None else None,
+            code,
+            f"request {request_id}" if request_id else None,
+        ]
+        super().__init__(f"{call}: {', '.join(fact for fact in facts if fact) or 'the answer cannot be read'}")
+        self.call = call
+        """Method and path template, such as `GET /v1/users/{user_id}/labs`; without ids."""
+        self.status = status
+        """The HTTP status; None when there was none to speak of."""
+        self.code = code
+        """The platform's own code, as `queue_not_configured`, or one of ours for an answer that cannot be read."""
+        self.message = message
+        self.details = tuple(details)
+        self.request_id = request_id
+
+
+class NotFound(ApiError):
+    """What was asked for is not there, or not for these credentials (404, 410)."""
 
 
 class DeadLetterError(ConsumerError):

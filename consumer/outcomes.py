@@ -59,11 +59,13 @@ class Retry(Exception):
 class Unavailable(Exception):
     """Raised by a handler: what I depend on is gone, nothing can be handled now.
 
-    The source pauses and resumes by itself; no attempt is counted. `retry_after` is in seconds.
+    The source pauses and resumes by itself; no attempt is counted. `retry_after` is in seconds. `why` is for people,
+    as in "GET /v1/users/{user_id}: HTTP 503"; keep ids and health data out of it.
     """
 
-    def __init__(self, retry_after: float | None = None) -> None:
-        super().__init__()
+    def __init__(self, retry_after: float | None = None, *, why: str | None = None) -> None:
+        super().__init__(*([] if why is None else [why]))
+        self.why = why
         self.retry_after = _seconds("Unavailable(retry_after)", retry_after)
 
 

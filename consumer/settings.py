@@ -21,24 +21,22 @@ from pydantic import (
 
 from consumer.durations import format_duration
 from consumer.errors import SettingsError
-from consumer.settings_sources import (
+from consumer.settings_platforms import (
     DAY,
     HOUR,
-    MEBIBYTE,
     MINUTE,
     SAHHA_MAX_AGE,
-    CheckpointSettings,
+    HttpSettings,
     SahhaSettings,
     SahhaSignatureSettings,
     Section,
     SignatureFieldSettings,
-    SourceSettings,
     ThriveEventTypeSettings,
     ThriveFieldSettings,
     ThriveSettings,
     ThriveSignatureSettings,
-    fold_source_name,
 )
+from consumer.settings_sources import MEBIBYTE, CheckpointSettings, SourceSettings, fold_source_name
 from consumer.settings_types import (
     AgeLimit,
     Count,
@@ -47,6 +45,8 @@ from consumer.settings_types import (
     FilePath,
     HandlersName,
     OptionalFilePath,
+    OptionalSize,
+    OptionalText,
     Port,
     PositiveDuration,
     Retention,
@@ -62,8 +62,10 @@ __all__ = [
     "DatabaseSettings",
     "DeadLetterSettings",
     "HealthSettings",
+    "HttpSettings",
     "InboxSettings",
     "LogSettings",
+    "RelaySettings",
     "RetrySettings",
     "SahhaSettings",
     "SahhaSignatureSettings",
@@ -182,6 +184,22 @@ class RetrySettings(Section):
     cap: PositiveDuration = Field(15 * MINUTE, description="Longest delay after any failed attempt.")
 
 
+class RelaySettings(Section):
+    """`consumer relay`: webhooks in, messages out."""
+
+    source: OptionalText = Field(
+        None, description="relay: the source whose queue it fills; unset: the only one with provider sahha."
+    )
+    host: Text = Field("127.0.0.1", description="relay: address to listen on.")
+    port: Port = Field(8081, description="relay: port to listen on; 0: any free one.")
+    max_body_bytes: OptionalSize = Field(
+        None, description="relay: largest webhook body; unset: what the queue can carry, at most 256KiB."
+    )
+    max_concurrency: Count = Field(500, description="relay: most webhooks in hand; beyond, 503 with Retry-After.")
+    timeout: PositiveDuration = Field(10.0, description="relay: longest the queue may take to accept a webhook.")
+    verify: bool = Field(False, description="relay: answer 401 to a bad signature; the worker verifies in any case.")
+
+
 def _default_inbox(data: Mapping[str, Any]) -> InboxSettings:
     sources: Mapping[str, SourceSettings] = data.get("sources", {})
     sahha = any(source.provider == "sahha" for source in sources.values())
@@ -212,6 +230,7 @@ class Settings(Section):
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
+    relay: RelaySettings = RelaySettings()
     retry: RetrySettings = RetrySettings()
 
     @field_validator("sources", mode="before")

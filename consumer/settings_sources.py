@@ -8,68 +8,36 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PlainValidator,
     ValidationInfo,
-    field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from consumer.settings_azure import azure_problems, expand_development
+from consumer.settings_platforms import SahhaSignatureSettings, Section, ThriveSignatureSettings
 from consumer.settings_types import (
-    AgeLimit,
     Count,
     Duration,
     OptionalDuration,
     OptionalFilePath,
-    OptionalPattern,
     OptionalSecret,
     OptionalText,
     PositiveDuration,
     Prefetch,
-    Secrets,
     Size,
     SourceKind,
     StartAt,
     Text,
 )
 
-__all__ = [
-    "DAY",
-    "HOUR",
-    "MEBIBYTE",
-    "MINUTE",
-    "SAHHA_MAX_AGE",
-    "CheckpointSettings",
-    "SahhaSettings",
-    "SahhaSignatureSettings",
-    "Section",
-    "SignatureFieldSettings",
-    "SourceSettings",
-    "ThriveEventTypeSettings",
-    "ThriveFieldSettings",
-    "ThriveSettings",
-    "ThriveSignatureSettings",
-    "fold_source_name",
-]
+__all__ = ["MEBIBYTE", "CheckpointSettings", "SourceSettings", "fold_source_name"]
 
-MINUTE = 60.0
-HOUR = 60 * MINUTE
-DAY = 24 * HOUR
 MEBIBYTE = 1024 * 1024
-SAHHA_MAX_AGE = 60 * DAY
 
 _SOURCE_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*", re.ASCII)
 _LONGEST_NAME = 64
-
-
-class Section(BaseModel):
-    """A group of settings: fixed once read, no other names, and no value in any error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 def fold_source_name(name: str) -> str:
@@ -81,78 +49,6 @@ def fold_source_name(name: str) -> str:
     if len(folded) > _LONGEST_NAME or not _SOURCE_NAME.fullmatch(folded):
         raise ValueError("expected a source name of letters, digits and single underscores")
     return folded
-
-
-class SignatureFieldSettings(Section):
-    """Where the parts of a Thrive envelope are."""
-
-    signed_at: Text = Field("signed_at", description="Envelope field that holds the time of signing.")
-    body: Text = Field("body", description="Envelope field that holds the event.")
-    signature: Text = Field("signature", description="Envelope field that holds the signature; a dotted path works.")
-    key_id: OptionalText = Field(None, description="Envelope field that names the key, if there is one.")
-
-
-class ThriveSignatureSettings(Section):
-    """How Thrive signs."""
-
-    secrets: Secrets = Field(
-        default_factory=list, description="Signing secrets; during a rotation, the new and the old one."
-    )
-    template: Text = Field("{signed_at}.{body}", description="The text that is signed.")
-    algorithm: Literal["sha256", "sha384", "sha512"] = Field("sha256", description="Hash of the HMAC.")
-    encoding: Literal["auto", "hex", "base64", "base64url"] = Field("auto", description="How signatures are written.")
-    prefix: str | None = Field(None, description="Text in front of a signature, if it is not a usual one (sha256=).")
-    secret_encoding: Literal["utf8", "hex", "base64"] = Field("utf8", description="How a secret becomes a key.")
-    max_age: AgeLimit = Field(72 * HOUR, description="How old a message may be when the queue accepts it, or off.")
-    max_future_skew: Duration = Field(5 * MINUTE, description="How far ahead of the queue's clock it may be.")
-    fields: SignatureFieldSettings = SignatureFieldSettings()
-
-    @field_validator("template")
-    @classmethod
-    def _template_signs_the_body(cls, template: str) -> str:
-        if "{body}" not in template:
-            raise ValueError("expected text with {body} in it, such as {signed_at}.{body}")
-        return template
-
-
-class SahhaSignatureSettings(Section):
-    """How Sahha signs."""
-
-    secrets: Secrets = Field(default_factory=list, description="Webhook secrets, as the dashboard shows them.")
-    encoding: Literal["auto", "hex", "base64"] = Field("auto", description="How signatures are written.")
-    max_age: AgeLimit = Field(SAHHA_MAX_AGE, description="How old an event may be when the queue accepts it, or off.")
-
-
-class ThriveEventTypeSettings(Section):
-    """Which type names mean which event; globs such as `lab.*`. None leaves the built-in names."""
-
-    lab_result: OptionalPattern = Field(None, description="Type names of lab results; globs such as lab.* work.")
-    daily_device: OptionalPattern = Field(None, description="Type names of daily device data.")
-    nudge: OptionalPattern = Field(None, description="Type names of nudges.")
-    program: OptionalPattern = Field(None, description="Type names of program events.")
-
-
-class ThriveFieldSettings(Section):
-    """Where in a body the common fields are: dotted paths, the first present wins. None leaves the built-in ones."""
-
-    event_type: OptionalPattern = Field(None, description="Body fields that hold the event's type; dotted paths.")
-    user_id: OptionalPattern = Field(None, description="Body fields that hold the user's id.")
-    target_id: OptionalPattern = Field(None, description="Body fields that hold the id of what the event is about.")
-    occurred_at: OptionalPattern = Field(None, description="Body fields that hold the time of the event.")
-
-
-class ThriveSettings(Section):
-    """Thrive AI Health."""
-
-    signature: ThriveSignatureSettings = ThriveSignatureSettings()
-    event_types: ThriveEventTypeSettings = ThriveEventTypeSettings()
-    fields: ThriveFieldSettings = ThriveFieldSettings()
-
-
-class SahhaSettings(Section):
-    """Sahha."""
-
-    signature: SahhaSignatureSettings = SahhaSignatureSettings()
 
 
 _ConnectionString = Annotated[OptionalSecret, AfterValidator(expand_development)]

@@ -30,7 +30,9 @@ __all__ = [
     "OptionalDuration",
     "OptionalFilePath",
     "OptionalPattern",
+    "OptionalRate",
     "OptionalSecret",
+    "OptionalSize",
     "OptionalText",
     "Port",
     "PositiveDuration",
@@ -201,7 +203,20 @@ Size = Annotated[
     Expected("size", f"{SIZE}, more than 0", format_size),
 ]
 """Bytes, 1 or more."""
+OptionalSize = Annotated[
+    int | None,
+    BeforeValidator(lambda value: None if value is None else parse_size(value)),
+    _boundary(lambda size: size > 0, f"{SIZE}, more than 0"),
+    Expected("size", f"{SIZE}, more than 0", format_size),
+]
+"""Bytes, 1 or more, or None where it is not given."""
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1), Expected("number", "a whole number, 1 or more")]
+OptionalRate = Annotated[
+    float | None,
+    Field(gt=0, allow_inf_nan=False),
+    Expected("number", "a number, more than 0", "{:g}".format),
+]
+"""So many a second, or None for no limit."""
 Prefetch = Annotated[
     int,
     BeforeValidator(_whole),

@@ -23,6 +23,10 @@ _COMMANDS = {
     "schema": ("consumer.cli.schema", "Print the JSON Schema of the events."),
     "settings": ("consumer.cli.settings", "Print every setting with its value and origin."),
     "migrate": ("consumer.cli.migrate", "Create or update the database's tables."),
+    "thrive": ("consumer.cli.thrive", "Thrive's REST API: members, labs, cards, queues."),
+    "sahha": ("consumer.cli.sahha", "Sahha's REST API: profiles, scores, biomarkers, logs."),
+    "relay": ("consumer.cli.relay", "Receive Sahha's webhooks and put them on a queue."),
+    "sandbox": ("consumer.cli.sandbox", "Play both platforms locally: their APIs, events and faults."),
 }
 
 

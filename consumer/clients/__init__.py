@@ -1,0 +1,1 @@
+"""REST clients of the platforms, for handlers and the command line."""
