@@ -108,9 +108,11 @@ async def test_a_poll_wakes_when_a_lease_lapses(sqs: Any, url: str, sqs_stub: Sq
 async def test_a_poll_of_a_client_that_went_takes_messages_along(sqs: Any, url: str, sqs_stub: SqsStub) -> None:
     """A cancelled poll still receives: its message is in flight to nobody, as in the real service."""
     poll = asyncio.create_task(receive(sqs, url, WaitTimeSeconds=20))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while not sqs_stub.calls["receivemessage"]:
+            await asyncio.sleep(0.01)
     poll.cancel()
-    await asyncio.sleep(0.1)
+    await asyncio.wait([poll])
     sqs_stub.fill("labs", ["x"])
     assert await depth(sqs, url) == (0, 1, 0)
 
