@@ -13,6 +13,7 @@
     │   ├── SourceUnavailable    it may work again later: network, throttling, a server error
     │   └── SourceRefused        it will not work until a person acts: queue gone, access denied
     ├── ApiError                 a platform's REST API refused a request, or answered what cannot be read
+    │   ├── CredentialsRefused   it does not accept our own credentials: a wrong, revoked or foreign key
     │   └── NotFound             what was asked for is not there (404, 410), or not for these credentials
     ├── DeadLetterError          the dead-letter store could not keep or read a record
     └── DatabaseError            the database cannot be used
@@ -35,6 +36,7 @@ __all__ = [
     "ApiErrorDetail",
     "BadSignature",
     "ConsumerError",
+    "CredentialsRefused",
     "DatabaseConflict",
     "DatabaseError",
     "DatabaseUnavailable",
@@ -168,6 +170,22 @@ class ApiError(ConsumerError):
         self.message = message
         self.details = tuple(details)
         self.request_id = request_id
+
+
+class CredentialsRefused(ApiError):
+    """The platform does not accept our own credentials: no event is to blame, and all that need them would fail."""
+
+    @classmethod
+    def of(cls, error: ApiError) -> CredentialsRefused:
+        """The same refusal, known to be about credentials."""
+        return cls(
+            error.call,
+            status=error.status,
+            code=error.code,
+            message=error.message,
+            details=error.details,
+            request_id=error.request_id,
+        )
 
 
 class NotFound(ApiError):

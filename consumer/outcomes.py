@@ -114,6 +114,8 @@ class GivenBack:
 
     why: str
     retry_after: float | None = None
+    detail: str | None = field(default=None, compare=False)
+    """What a handler, or a client it used, says is gone; for the log, so without health data."""
 
 
 @dataclass(frozen=True, slots=True)
