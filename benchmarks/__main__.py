@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from benchmarks.measuring import Plan, Result, as_json, say, table
-from benchmarks.suites import draining, event_hubs, inbox, opening, resources, storage_queue
+from benchmarks.suites import draining, event_hubs, inbox, opening, relay, resources, storage_queue
 
 __all__: list[str] = []
 
@@ -24,6 +24,7 @@ _SUITES: Mapping[str, Callable[[Plan], list[Result]]] = {
     "storage-queue-20ms": storage_queue.far,
     "event-hubs": event_hubs.drain,
     "latency": event_hubs.latency,
+    "relay": relay.run,
     "peers": draining.peers,
     "idle": resources.idle,
     "memory": resources.memory,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from consumer.errors import DatabaseConflict, DatabaseError
+from consumer.errors import CredentialsRefused, DatabaseConflict, DatabaseError, NotConfigured
 from consumer.failures import describe
 from consumer.inbox import InboxRow, LostRace, Seen
 from consumer.outcomes import (
@@ -43,6 +43,7 @@ _TROUBLES = 3
 """How often an event may meet trouble that others do not."""
 _REMEMBERED = 10_000
 """Events whose trouble is remembered; keys come from outside, so there is a bound."""
+_LONGEST_WHY = 200
 
 
 class Alone:
@@ -137,8 +138,9 @@ class Alone:
             return await self._failed(item, error.delay, None)
         if isinstance(error, Reject):
             return DeadLettered("rejected", error.detail)
-        if isinstance(error, Unavailable):
-            return await self._blame(item, error, retry_after=error.retry_after, failed=failed)
+        if isinstance(error, Unavailable | CredentialsRefused | NotConfigured):
+            retry_after = error.retry_after if isinstance(error, Unavailable) else None
+            return await self._blame(item, error, retry_after=retry_after, failed=failed)
         trouble = error if isinstance(error, DatabaseError) else self._database.classify(error)
         if isinstance(trouble, DatabaseConflict):
             raise trouble from None
@@ -196,7 +198,7 @@ class Alone:
         if troubles >= _TROUBLES and await self._healthy():
             self._troubles.pop(item.key, None)
             return await self._failed(item, None, failed or HandlerFailed("", trouble))
-        return GivenBack(type(trouble).__name__, retry_after)
+        return GivenBack(type(trouble).__name__, retry_after, detail=_said(trouble))
 
     async def _healthy(self) -> bool:
         try:
@@ -212,6 +214,16 @@ class Alone:
             item.route.guard.handled()
         if not isinstance(verdict, GivenBack | Lost):
             self._troubles.pop(item.key, None)
+
+
+def _said(trouble: BaseException) -> str | None:
+    """What is gone or missing, in one short line, where our own words say so."""
+    why = None
+    if isinstance(trouble, Unavailable):
+        why = trouble.why
+    elif isinstance(trouble, CredentialsRefused | NotConfigured):
+        why = str(trouble)
+    return why[:_LONGEST_WHY] if why is not None and why.isprintable() else None
 
 
 def known(item: Item, seen: Seen | None) -> Verdict | None:

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,33 +24,28 @@ from consumer.dead_letters.store import DeadLetterStore
 from consumer.dead_letters.writing import DeadLetterWriter
 from consumer.dispatch import DispatchTable, Lifespan
 from consumer.errors import ConsumerError, DatabaseError, DatabaseUnavailable, SettingsError
-from consumer.events import ThriveEvent
-from consumer.events.reading import ThriveReader
 from consumer.failures import describe
-from consumer.guard import Guard
 from consumer.inbox import Inbox
 from consumer.intake import Intake
 from consumer.migrations import create_tables, migrate, missing_tables, schema_state
 from consumer.ops.metrics import Metrics
 from consumer.pipeline import Pipeline
-from consumer.route import Route
+from consumer.providers import build_readers, build_route, build_signature
 from consumer.running import Runner
-from consumer.secret_files import read_secret_file, watch_secret_files
-from consumer.settings import Settings, SourceSettings, ThriveSignatureSettings
+from consumer.secret_reloading import watch_secrets
+from consumer.settings import Settings, SourceSettings
 from consumer.settings_loading import Loaded, load_settings
-from consumer.signatures import ThriveSignature
 from consumer.sources.base import Source
 from consumer.sources.storage_queue_messages import fits
 from consumer.worker import Worker
 
 __all__ = [
     "App",
-    "build_reader",
-    "build_route",
     "build_signature",
     "build_source",
     "build_store",
     "enter_lifespans",
+    "enter_platforms",
     "load_table",
     "make_importable",
     "opened_database",
@@ -161,58 +156,6 @@ def _custom_source(settings: SourceSettings) -> Source:
     return source
 
 
-def build_signature(settings: SourceSettings) -> ThriveSignature:
-    """The signature scheme of a source. Raises `SettingsError` when it has no secret."""
-    upper = settings.name.upper()
-    if settings.provider != "thrive":
-        raise SettingsError(f"CONSUMER_SOURCES__{upper}__PROVIDER: {settings.provider} is not in this release")
-    scheme = settings.signature
-    if not isinstance(scheme, ThriveSignatureSettings) or not scheme.secrets:
-        raise SettingsError(
-            "CONSUMER_THRIVE__SIGNATURE__SECRETS is not set (nor _FILE): "
-            f"source {settings.name} cannot tell who sent its messages"
-        )
-    return ThriveSignature(
-        secrets=[secret.get_secret_value() for secret in scheme.secrets],
-        secret_encoding=scheme.secret_encoding,
-        template=scheme.template,
-        algorithm=scheme.algorithm,
-        encoding=scheme.encoding,
-        prefix=scheme.prefix,
-        fields={name: where for name, where in scheme.fields.model_dump().items() if where is not None},
-        max_age=scheme.max_age,
-        max_future_skew=scheme.max_future_skew if scheme.max_age is not None else None,
-    )
-
-
-def build_reader(settings: Settings, table: DispatchTable) -> ThriveReader:
-    """The reader of Thrive's events, knowing the classes the table uses. Raises `SettingsError` for a tie."""
-    classes = [kind for kind in table.event_types if issubclass(kind, ThriveEvent)]
-    return ThriveReader(
-        event_types=settings.thrive.event_types.model_dump(),
-        fields=settings.thrive.fields.model_dump(),
-        classes=sorted(classes, key=lambda kind: kind.__qualname__),
-    )
-
-
-def build_route(source: SourceSettings, settings: Settings, table: DispatchTable, reader: ThriveReader) -> Route:
-    """How a source's messages are opened and handled."""
-    return Route(
-        source=source.name,
-        provider=source.provider,
-        namespace=source.namespace or "",
-        signature=build_signature(source),
-        reader=reader,
-        table=table,
-        guard=Guard(),
-        unknown_events=settings.unknown_events,
-        max_attempts=source.max_attempts,
-        handler_timeout=source.handler_timeout,
-        max_message_bytes=source.max_message_bytes,
-        lane_by_member=source.order_by == "member",
-    )
-
-
 def build_store(settings: Settings, metrics: Metrics | None = None) -> DeadLetterStore:
     """The dead-letter store. Raises `SettingsError` for a wrong recipient."""
     chosen = settings.dead_letters
@@ -276,6 +219,13 @@ async def enter_lifespans(stack: AsyncExitStack, table: DispatchTable) -> dict[L
     return states
 
 
+async def enter_platforms(stack: AsyncExitStack, settings: Settings) -> Platforms:
+    """The platforms' REST clients, to be closed with the stack."""
+    from consumer.platforms import opened_platforms  # noqa: PLC0415 - commands that handle no event do without
+
+    return await stack.enter_async_context(opened_platforms(settings.thrive, settings.sahha))
+
+
 @dataclass(slots=True)
 class App:
     """A worker with everything it stands on, open."""
@@ -284,6 +234,7 @@ class App:
     metrics: Metrics
     settings: Settings
     database: Database
+    platforms: Platforms
 
     @staticmethod
     @asynccontextmanager
@@ -304,8 +255,8 @@ class App:
         settings = loaded.settings
         names = source_names(settings, only)
         table = table or load_table(settings.handlers, settings.app_dir)
-        reader = build_reader(settings, table)
-        routes = {name: build_route(settings.source(name), settings, table, reader) for name in names}
+        readers = build_readers(settings, table)
+        routes = {name: build_route(settings.source(name), settings, table, readers) for name in names}
         metrics = Metrics()
         async with AsyncExitStack() as stack:
             store = build_store(settings, metrics)
@@ -314,7 +265,8 @@ class App:
             database = await stack.enter_async_context(opened_database(settings, table))
             inbox = Inbox(database)
             states = await enter_lifespans(stack, table)
-            runner = Runner(states=states, platforms=Platforms(), meter=metrics)
+            platforms = await enter_platforms(stack, settings)
+            runner = Runner(states=states, platforms=platforms, meter=metrics)
             pipeline = Pipeline(
                 database=database,
                 inbox=inbox,
@@ -354,7 +306,7 @@ class App:
                 await _prune(inbox, settings.inbox.retention)
 
             async def watch() -> None:
-                await _watch_secrets(loaded, reload, {intake.source.name: intake for intake in intakes})
+                await watch_secrets(loaded, reload, {intake.source.name: intake for intake in intakes}, platforms)
 
             worker = Worker(
                 intakes=intakes,
@@ -364,7 +316,7 @@ class App:
                 overdue=lambda: runner.overdue,
                 extra=[prune, watch],
             )
-            yield App(worker, metrics, settings, database)
+            yield App(worker, metrics, settings, database, platforms)
 
 
 async def _prune(inbox: Inbox, retention: float | None) -> None:
@@ -376,25 +328,3 @@ async def _prune(inbox: Inbox, retention: float | None) -> None:
         except DatabaseError as error:
             _log.warning("inbox_not_pruned", detail=str(error))
         await asyncio.sleep(_PRUNE_EVERY)
-
-
-async def _watch_secrets(loaded: Loaded, reload: Callable[[], Loaded], intakes: Mapping[str, Intake]) -> None:
-    """Read secrets again when their files change; what cannot be read or used changes nothing."""
-    stop = asyncio.Event()
-    watched = {key: path for key, path in loaded.secret_files.items() if key.endswith("signature.secrets")}
-    in_use = {name: loaded.settings.source(name).signature for name in intakes}
-
-    def changed(path: Path) -> None:
-        read_secret_file(path)
-        fresh = reload().settings
-        new = {name: fresh.source(name) for name in intakes if fresh.source(name).signature != in_use[name]}
-        for name, chosen in new.items():
-            intakes[name].route.signature = build_signature(chosen)
-            intakes[name].secrets_changed()
-            in_use[name] = chosen.signature
-        if new:
-            _log.info("secrets_reloaded", file=path.name, sources=sorted(new))
-
-    await watch_secret_files(list(watched.values()), stop=stop, on_change=changed, tell_first=True)
-    # Nothing to watch: live as long as the worker does all the same.
-    await stop.wait()

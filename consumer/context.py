@@ -14,6 +14,8 @@ from consumer.errors import ConsumerError, NotConfigured
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
+    from consumer.clients.sahha import SahhaClient
+    from consumer.clients.thrive import ThriveClient
     from consumer.inbox import UnitOfWork
 
 __all__ = ["Context", "Delivery", "Platforms"]
@@ -43,10 +45,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Platforms:
-    """The platforms' REST clients, as far as they are configured."""
+    """The platforms' REST clients; without keys their calls raise `NotConfigured`. None where there is none at all."""
 
-    thrive: Any = None
-    sahha: Any = None
+    thrive: ThriveClient | None = None
+    sahha: SahhaClient | None = None
 
 
 class Context:
@@ -94,15 +96,15 @@ class Context:
         return self._log
 
     @property
-    def thrive(self) -> Any:
-        """The Thrive REST client. Raises `NotConfigured` when it has no key."""
+    def thrive(self) -> ThriveClient:
+        """The Thrive REST client. Without a key its calls raise `NotConfigured`; so does this where there is none."""
         if self._platforms is None or self._platforms.thrive is None:
             raise NotConfigured("CONSUMER_THRIVE__TENANT_KEY is not set: context.thrive needs it")
         return self._platforms.thrive
 
     @property
-    def sahha(self) -> Any:
-        """The Sahha REST client. Raises `NotConfigured` when it has no credentials."""
+    def sahha(self) -> SahhaClient:
+        """The Sahha REST client. Without credentials its calls raise `NotConfigured`; so does this without one."""
         if self._platforms is None or self._platforms.sahha is None:
             raise NotConfigured("CONSUMER_SAHHA__CLIENT_ID is not set: context.sahha needs it")
         return self._platforms.sahha

@@ -98,6 +98,7 @@ class Item:
         "event_id",
         "event_type",
         "handlers",
+        "headers",
         "held",
         "index",
         "key",
@@ -116,6 +117,8 @@ class Item:
         self.index = index
         self.raw = raw
         """The envelope's exact bytes."""
+        self.headers = held.message.headers
+        """What handlers see of headers: the message's own, and those that a neutral envelope holds."""
         self.proven = False
         """Whether one of the secrets signed it."""
         self.event: Event | None = None
@@ -150,7 +153,7 @@ class Item:
             receive_count=message.receive_count,
             accepted_at=message.accepted_at,
             ordering_key=message.ordering_key,
-            headers=message.headers,
+            headers=self.headers,
         )
 
 

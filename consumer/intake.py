@@ -242,7 +242,7 @@ class Intake:
                 held.delay = _SUSPECT_DELAY
             elif verdict.why not in _QUIET:
                 self.tripped_by = held.message.message_id
-                self._pause(verdict.why, verdict.retry_after)
+                self._pause(verdict.why, verdict.retry_after, verdict.detail)
         elif isinstance(verdict, Lost):
             held.lost = held.unhandled = True
         held.open_items -= 1
@@ -316,10 +316,11 @@ class Intake:
 
     # Trouble of our own
 
-    def _pause(self, why: str, retry_after: float | None) -> None:
+    def _pause(self, why: str, retry_after: float | None, detail: str | None = None) -> None:
         if self.breaker.trip(time.monotonic(), why, retry_after=retry_after):
             self._metrics.paused.set(1)
-            _log.error("source_paused", source=self.source.name, reason=why)
+            said = {} if detail is None else {"detail": detail}
+            _log.error("source_paused", source=self.source.name, reason=why, **said)
         self.paused.set()
         for item in self._pipeline.withdraw(self.source.name):
             self._conclude(item, GivenBack("withdrawn"))

@@ -13,6 +13,9 @@ from consumer.signatures import Opened
 
 __all__ = ["open_message"]
 
+_OBJECT = b"{"
+"""What nearly every message begins with; only others may be an array of envelopes."""
+
 
 def open_message(held: Held, route: Route) -> list[Item]:
     """Open a delivery into its envelopes, in order; each has an event and handlers, or a verdict already.
@@ -25,7 +28,8 @@ def open_message(held: Held, route: Route) -> list[Item]:
         route.guard.signature_bad()
         return [_refused(Item(held, route, 0, raw), "unreadable", f"larger than {route.max_message_bytes} bytes")]
     try:
-        envelopes = split(raw)
+        whole = raw[:1] == _OBJECT or route.signature.signs_whole(held.message.headers)
+        envelopes = [raw] if whole else split(raw)
     except VerificationError as error:
         route.guard.signature_bad()
         return [_refused(Item(held, route, 0, raw), error.reason, str(error))]
@@ -46,18 +50,17 @@ def open_message(held: Held, route: Route) -> list[Item]:
 def _open_envelope(held: Held, route: Route, index: int, raw: bytes) -> Item:
     item = Item(held, route, index, raw)
     try:
-        opened = _verify(held, route, raw)
+        opened = _verify(item)
     except VerificationError as error:
         item.proven = error.proven
         return _refused(item, error.reason, str(error))
     item.proven = True
     item.signed_at = opened.signed_at
     try:
-        event = route.reader.read(opened.content)
+        event = route.reader.read(opened)
     except InvalidEvent as error:
         item.verdict = DeadLettered("invalid_event", str(error))
-        item.event_id = _text(opened.content.get("event_id"))
-        item.event_type = route.reader.event_type_of(opened.content)
+        item.event_id, item.event_type = route.reader.facts(opened)
         return item
     item.event = event
     item.event_id, item.event_type, item.user_id = event.event_id, event.event_type, event.user_id
@@ -70,15 +73,16 @@ def _open_envelope(held: Held, route: Route, index: int, raw: bytes) -> Item:
     return item
 
 
-def _verify(held: Held, route: Route, raw: bytes) -> Opened:
+def _verify(item: Item) -> Opened:
+    raw, route, message = item.raw, item.route, item.held.message
+    headers = message.headers
     neutral = unwrap_neutral(raw)
     if neutral is not None:
         if neutral.provider != route.provider:
             raise Unreadable("the envelope names a provider that this source is not for")
-        raw = neutral.body
-    if route.any_age:
-        return route.signature.open_any_age(raw)
-    return route.signature.open(raw, accepted_at=held.message.accepted_at)
+        raw, headers = neutral.body, neutral.headers
+        item.headers = {**message.headers, **headers}
+    return route.signature.verify(raw, headers, accepted_at=message.accepted_at, any_age=route.any_age)
 
 
 def _without_handlers(route: Route, kind: type[object]) -> Handled | DeadLettered:
@@ -94,7 +98,3 @@ def _without_handlers(route: Route, kind: type[object]) -> Handled | DeadLettere
 def _refused(item: Item, reason: str, detail: str) -> Item:
     item.verdict = DeadLettered(reason, detail)
     return item
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from typing import Literal, Protocol
 
 from consumer.dispatch import DispatchTable
-from consumer.events.reading import ThriveReader
+from consumer.events import Event
 from consumer.guard import Guard
-from consumer.signatures import ThriveSignature
+from consumer.signatures import Opened
 
-__all__ = ["Route"]
+__all__ = ["EventReader", "Route", "Signature"]
+
+
+class Signature(Protocol):
+    """A platform's way of signing, with the secrets of one source."""
+
+    def verify(self, raw: bytes, headers: Mapping[str, str], *, accepted_at: datetime, any_age: bool = False) -> Opened:
+        """Open one envelope, or one body with the headers it came with.
+
+        `accepted_at` is the queue's own time; with `any_age` the age of the message does not matter. Raises only
+        `VerificationError`.
+        """
+
+    def signs_whole(self, headers: Mapping[str, str]) -> bool:
+        """Whether a message with these headers is signed as a whole, so that its bytes must not be taken apart."""
+
+
+class EventReader(Protocol):
+    """Makes a platform's events of bodies whose signature holds."""
+
+    def read(self, opened: Opened) -> Event:
+        """The typed event. Raises `InvalidEvent`, whose text names fields and holds no value."""
+
+    def facts(self, opened: Opened) -> tuple[str | None, str | None]:
+        """Id and type of an event that cannot be read, as far as it states them. Raises nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,9 +46,9 @@ class Route:
     source: str
     provider: str
     namespace: str
-    signature: ThriveSignature
+    signature: Signature
     """Replaced as a whole when its secrets change; deliveries already opened are not opened again."""
-    reader: ThriveReader
+    reader: EventReader
     table: DispatchTable
     guard: Guard
     unknown_events: Literal["dead_letter", "ack"] = "dead_letter"

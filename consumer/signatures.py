@@ -17,7 +17,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from consumer.envelope import Members, instant, object_content, read_members
 from consumer.errors import BadSignature, SettingsError, Stale, Unreadable, Unsigned
@@ -32,15 +32,9 @@ from consumer.macs import (
     signer_of,
     without_prefix,
 )
+from consumer.sahha_shapes import misfit
 
 __all__ = ["Opened", "SahhaSignature", "ThriveSignature"]
-
-_SAHHA_SHAPES: Final = {
-    "ScoreCreatedIntegrationEvent": ("type", "scoreDateTime", "score"),
-    "BiomarkerCreatedIntegrationEvent": ("category", "type", "value"),
-    "ArchetypeCreatedIntegrationEvent": ("name", "value", "dataType"),
-    "DataLogReceivedIntegrationEvent": ("logType", "dataLogs"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +133,21 @@ class ThriveSignature:
         content = _content(value)
         at = instant(signed_at) if signed_at is not None and self._template.signs_time else None
         return Opened(body, at, index, self._unsigned(members, signed_at), content)
+
+    def verify(
+        self,
+        raw: bytes,
+        headers: Mapping[str, str],  # noqa: ARG002 - other schemes read them
+        *,
+        accepted_at: datetime,
+        any_age: bool = False,
+    ) -> Opened:
+        """`open`, or `open_any_age`, for a source that has headers, which mean nothing here."""
+        return self.open_any_age(raw) if any_age else self.open(raw, accepted_at=accepted_at)
+
+    def signs_whole(self, headers: Mapping[str, str]) -> bool:  # noqa: ARG002 - as above
+        """Never: each envelope of an array has a signature of its own."""
+        return False
 
     def sign(self, body: bytes | str, *, signed_at: str | datetime | None = None, as_object: bool = False) -> bytes:
         """Make a signed envelope around a body, with the first secret; `signed_at` is now unless given.
@@ -258,8 +267,18 @@ class SahhaSignature:
             unsigned["x-external-id"] = external_id
         elif content["externalId"] != external_id:
             raise Unreadable("the X-External-Id header is not the body's externalId")
-        _refuse_misfit(event_type, content)
+        problem = misfit(event_type, content)
+        if problem is not None:
+            raise Unreadable(problem)
         return Opened(raw, _sahha_time(content), index, unsigned, content)
+
+    def verify(self, raw: bytes, headers: Mapping[str, str], *, accepted_at: datetime, any_age: bool = False) -> Opened:
+        """`open`, or `open_any_age`, whichever is meant."""
+        return self.open_any_age(raw, headers) if any_age else self.open(raw, headers, accepted_at=accepted_at)
+
+    def signs_whole(self, headers: Mapping[str, str]) -> bool:
+        """Whether these come with a signature over all of their message: an array in it must not be taken apart."""
+        return any(name.lower() == "x-signature" for name in headers)
 
     def sign(self, body: bytes | str, *, external_id: str, event_type: str) -> dict[str, str]:
         """The headers of a request with this body, signed with the first secret."""
@@ -352,14 +371,6 @@ def _header(headers: Mapping[str, str], wanted: str) -> str | None:
     if len(found) > 1:
         raise Unreadable("a header occurs twice")
     return found[0] if found else None
-
-
-def _refuse_misfit(event_type: str, content: Mapping[str, Any]) -> None:
-    shape = _SAHHA_SHAPES.get(event_type, ())
-    if not all(name in content for name in shape):
-        raise Unreadable("the body has not the fields of the event type that X-Event-Type claims")
-    if "dataLogs" in shape and not isinstance(content["dataLogs"], list):
-        raise Unreadable("the body's dataLogs is not a list")
 
 
 def _sahha_time(content: Mapping[str, Any]) -> datetime | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from consumer.app import build_reader, build_signature, build_source, build_store, load_table, source_names
+from consumer.app import build_source, build_store, load_table, source_names
 from consumer.cli.common import Failed, config_option, handlers_options, load, run_async
 from consumer.cli.console import clear_errors, print_table
 from consumer.cli.routes import rows
@@ -25,6 +25,7 @@ from consumer.events import UnknownEvent
 from consumer.migrations import schema_state
 from consumer.ops.logs import configure_logging
 from consumer.parked import parked_sources
+from consumer.providers import build_readers, build_signature
 from consumer.settings import Settings, SourceSettings
 from consumer.settings_loading import Loaded
 from consumer.sources.base import Finding
@@ -132,7 +133,7 @@ async def _handlers(settings: Settings) -> list[Finding]:
         return [Finding("import", ok=False, detail=str(error))]
     found = [Finding("import", ok=True, detail=settings.handlers)]
     try:
-        build_reader(settings, table)
+        build_readers(settings, table)
     except SettingsError as error:
         return [*found, Finding("event types", ok=False, detail=str(error))]
     return [*found, _routes(table, settings)]

@@ -41,8 +41,9 @@ def command(
     if len(raw) > _LARGEST:
         raise Failed("FILE is larger than 16 MiB")
     secrets = _secrets(secrets_file, config)
+    message, attributes = _message(raw)
     try:
-        report = probe(_message(raw), secrets=secrets, headers=_headers(headers))
+        report = probe(message, secrets=secrets, headers=attributes | _headers(headers))
     except VerificationError as error:
         raise Failed(f"the message cannot be taken apart: {error}") from None
     if as_json:
@@ -54,13 +55,18 @@ def command(
         raise Failed(_explanation(report, len(secrets)))
 
 
-def _message(raw: bytes) -> bytes:
-    """The message itself, also when all that `aws sqs receive-message` printed was captured."""
+def _message(raw: bytes) -> tuple[bytes, dict[str, str]]:
+    """The message and, if one of them may be a signature, its attributes.
+
+    All that `aws sqs receive-message` printed is taken apart; anything else is the message itself.
+    """
     try:
-        body: object = json.loads(raw)["Messages"][0]["Body"]
-        return body.encode() if isinstance(body, str) else raw
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return raw
+        message = json.loads(raw)["Messages"][0]
+        body, attributes = message["Body"].encode(), message.get("MessageAttributes") or {}
+        texts = {name: str(value["StringValue"]) for name, value in attributes.items() if "StringValue" in value}
+        return body, texts if any("signature" in name.lower() for name in texts) else {}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return raw, {}
 
 
 def _secrets(path: Path | None, config: Path | None) -> list[str]:
@@ -77,7 +83,8 @@ def _secrets(path: Path | None, config: Path | None) -> list[str]:
     ]
     secrets = [secret.get_secret_value() for scheme in schemes for secret in scheme.secrets]
     if not secrets:
-        raise WrongSettings("no secret to try: give --secrets-file, or set CONSUMER_THRIVE__SIGNATURE__SECRETS")
+        names = " or ".join(f"CONSUMER_{provider}__SIGNATURE__SECRETS" for provider in ("THRIVE", "SAHHA"))
+        raise WrongSettings(f"no secret to try: give --secrets-file, or set {names}")
     return list(dict.fromkeys(secrets))
 
 

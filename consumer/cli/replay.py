@@ -18,10 +18,9 @@ from typing import Final
 import click
 import structlog
 
-from consumer.app import build_reader, build_route, enter_lifespans, load_table, opened_database
+from consumer.app import enter_lifespans, enter_platforms, load_table, opened_database
 from consumer.cli.common import Failed, config_option, handlers_options, load, run_async
 from consumer.cli.console import clear_errors, print_table, progress
-from consumer.context import Platforms
 from consumer.dead_letters.fates import DONE
 from consumer.dead_letters.filter_options import filter_options
 from consumer.dead_letters.filters import Filter
@@ -35,6 +34,7 @@ from consumer.ops.logs import configure_logging
 from consumer.outcomes import REASONS
 from consumer.parking import ParkedLanes
 from consumer.pipeline import Pipeline
+from consumer.providers import build_readers, build_route
 from consumer.route import Route
 from consumer.running import Runner
 from consumer.settings import Settings
@@ -167,9 +167,9 @@ def _for_users(chosen: Filter, unseal: Callable[[bytes], bytes] | None) -> Calla
 
 def _routes(settings: Settings, table: DispatchTable, names: set[str]) -> dict[str, Route]:
     """How the messages of these sources are opened; those that are not configured are left out."""
-    reader = build_reader(settings, table)
+    readers = build_readers(settings, table)
     known = sorted(names & set(settings.sources))
-    return {name: build_route(settings.source(name), settings, table, reader) for name in known}
+    return {name: build_route(settings.source(name), settings, table, readers) for name in known}
 
 
 def _rehearse(plan: _Plan) -> Counter[tuple[str, str, str]]:
@@ -212,7 +212,8 @@ async def _opened(plan: _Plan, told: Callable[[Entry, str], None]) -> AsyncItera
         database = await stack.enter_async_context(opened_database(settings))
         inbox = Inbox(database)
         states = await enter_lifespans(stack, plan.table)
-        runner = Runner(states=states, platforms=Platforms(), meter=_NoMeter())
+        platforms = await enter_platforms(stack, settings)
+        runner = Runner(states=states, platforms=platforms, meter=_NoMeter())
         parking = [name for name in settings.sources if settings.source(name).lane_on_dead_letter == "park"]
         yield Replay(
             opener=plan.opener,

@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import click
 
-from consumer.app import build_reader, load_table
+from consumer.app import load_table
 from consumer.cli.common import config_option, handlers_options, load
 from consumer.cli.console import clear_errors, print_table
 from consumer.dispatch import DispatchTable, Handler
 from consumer.durations import format_duration
-from consumer.events import Event, ThriveEvent, UnknownEvent
+from consumer.events import Event, SahhaEvent, ThriveEvent, UnknownEvent
 from consumer.events.reading import EVENT_CLASSES
+from consumer.providers import SHIPPED_CLASSES, build_readers
 from consumer.settings import Settings
 
 __all__ = ["Row", "command", "rows"]
@@ -37,9 +38,9 @@ class Row:
 
 
 def rows(table: DispatchTable, settings: Settings) -> list[Row]:
-    """Every shipped class and every class of the table, `UnknownEvent` last."""
-    own = sorted(table.event_types - set(EVENT_CLASSES.values()) - {UnknownEvent}, key=lambda cls: cls.__qualname__)
-    classes: list[type[Event]] = [*EVENT_CLASSES.values(), *own, UnknownEvent]
+    """Every class of the table, and every shipped class of the providers there are sources of, `UnknownEvent` last."""
+    own = sorted(table.event_types - {*SHIPPED_CLASSES, UnknownEvent}, key=lambda cls: cls.__qualname__)
+    classes: list[type[Event]] = [*_shipped(table, settings), *own, UnknownEvent]
     return [
         Row(cls, _types(cls, settings), table.handlers_for(cls), _otherwise(cls, table, settings)) for cls in classes
     ]
@@ -57,7 +58,7 @@ def command(*, as_json: bool, config: Path | None, handlers: str | None, app_dir
     settings = load(config, {"handlers": handlers, "app_dir": app_dir}).settings
     with clear_errors():
         table = load_table(settings.handlers, settings.app_dir)
-        build_reader(settings, table)  # refuses event types that two classes claim
+        build_readers(settings, table)  # refuses event types that two classes claim
     found = rows(table, settings)
     if as_json:
         routes = [_as_dict(row, settings) for row in found]
@@ -66,10 +67,20 @@ def command(*, as_json: bool, config: Path | None, handlers: str | None, app_dir
     print_table(_COLUMNS, [cells for row in found for cells in _cells(row, settings)])
 
 
+def _shipped(table: DispatchTable, settings: Settings) -> list[type[Event]]:
+    """Without a source anything may come; a class of a provider without one matters only if the table names it."""
+    providers = {source.provider for source in settings.sources.values()} or {"thrive", "sahha"}
+    return [cls for cls in SHIPPED_CLASSES if cls in table.event_types or _provider(cls) in providers]
+
+
+def _provider(cls: type[Event]) -> str:
+    return "sahha" if issubclass(cls, SahhaEvent) else "thrive"
+
+
 def _types(cls: type[Event], settings: Settings) -> Sequence[str]:
     name = next((name for name, shipped in EVENT_CLASSES.items() if shipped is cls), None)
     given: Sequence[str] | None = getattr(settings.thrive.event_types, name) if name else None
-    return given or (cls.event_types if issubclass(cls, ThriveEvent) else ())
+    return given or (cls.event_types if issubclass(cls, ThriveEvent | SahhaEvent) else ())
 
 
 def _otherwise(cls: type[Event], table: DispatchTable, settings: Settings) -> str | None:

@@ -9,11 +9,10 @@ import click
 
 from consumer.app import load_table
 from consumer.cli.console import clear_errors
-from consumer.events import Event, UnknownEvent
+from consumer.events import Event, SahhaEvent, ThriveEvent, UnknownEvent
 from consumer.events.patterns import PatternTable
-from consumer.events.reading import EVENT_CLASSES
 from consumer.events.schema import event_schemas
-from consumer.events.thrive import ThriveEvent
+from consumer.providers import SHIPPED_CLASSES
 
 __all__ = ["command"]
 
@@ -32,7 +31,7 @@ def command(*, wanted: str | None, handlers: str | None, app_dir: Path) -> None:
 
     With --type one schema, else an object of them by class name.
     """
-    classes: list[type[Event]] = list(EVENT_CLASSES.values())
+    classes: list[type[Event]] = list(SHIPPED_CLASSES)
     if handlers is not None:
         with clear_errors():
             table = load_table(handlers, app_dir)
@@ -50,7 +49,7 @@ def _find(wanted: str, classes: list[type[Event]]) -> type[Event]:
     if wanted in by_name:
         return by_name[wanted]
     with clear_errors():
-        types = PatternTable({cls: cls.event_types for cls in classes if issubclass(cls, ThriveEvent)})
+        types = PatternTable({cls: cls.event_types for cls in classes if issubclass(cls, ThriveEvent | SahhaEvent)})
     found = types.find(wanted)
     if found is None:
         names = ", ".join(cls.__name__ for cls in classes)

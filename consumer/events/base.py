@@ -45,7 +45,10 @@ class Target(PlatformModel):
 
 
 class UnknownEvent(Event):
-    """An authentic event of a type no class is named for; `data` is the JSON value as it came."""
+    """An authentic event of a type no class is named for.
+
+    `data` is the JSON value as it came; of Sahha's, which have none, all of the body is in `model_extra`.
+    """
 
     target: Target | None = None
     data: Any = None

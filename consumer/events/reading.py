@@ -12,6 +12,7 @@ from consumer.events.base import Event, UnknownEvent
 from consumer.events.invalid import describe
 from consumer.events.patterns import PatternTable
 from consumer.events.thrive import DailyDeviceEvent, LabResultEvent, NudgeEvent, ProgramEvent, ThriveEvent
+from consumer.signatures import Opened
 
 __all__ = ["EVENT_CLASSES", "FIELDS", "ThriveReader"]
 
@@ -39,6 +40,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "occurred_at": ("occurred_at", "created_at", "timestamp"),
 }
 """Where values the platform does not name are looked for, as dotted paths; the first that is present wins."""
+
+_NO_EXTRAS: Final[Mapping[str, Any]] = {}
 
 _Paths = tuple[tuple[str, str, tuple[str, ...]], ...]
 
@@ -74,15 +77,21 @@ class ThriveReader:
         """The class an event type means; `UnknownEvent` when no pattern matches it."""
         return self._table.find(event_type) or UnknownEvent
 
-    def event_type_of(self, content: Mapping[str, Any]) -> str | None:
-        """The event type a body states, or None if it states none; raises nothing."""
+    def facts(self, opened: Opened) -> tuple[str | None, str | None]:
+        """The event id and type a verified body states, each None if it states none; raises nothing."""
+        event_id = opened.content.get("event_id")
         try:
-            return _text(content, self._event_type) if isinstance(content, Mapping) else None
+            event_type = _text(opened.content, self._event_type)
         except InvalidEvent:
-            return None
+            event_type = None
+        return event_id if isinstance(event_id, str) else None, event_type
 
-    def read(self, content: Mapping[str, Any]) -> Event:
-        """The typed event in a verified body.
+    def read(self, opened: Opened) -> Event:
+        """The typed event in a verified body; raises as `read_body`."""
+        return self.read_body(opened.content)
+
+    def read_body(self, content: Mapping[str, Any]) -> Event:
+        """The typed event in a body, read as JSON.
 
         Raises `InvalidEvent` when `event_id` or the event type is missing, or a field the class knows has another
         type; the text names fields and never holds a value.
@@ -90,7 +99,7 @@ class ThriveReader:
         if not isinstance(content, Mapping):
             raise InvalidEvent("body: expected an object")
         event_id = content.get("event_id")
-        if not isinstance(event_id, str) or not _is_text(event_id):
+        if not isinstance(event_id, str) or not is_text(event_id):
             # A number is refused, too: 1 and "1" would be one event for some and two for others.
             raise InvalidEvent("event_id: expected text that is not empty")
         event_type = _text(content, self._event_type)
@@ -106,7 +115,9 @@ class ThriveReader:
         target_id = _text(content, self._target_id)
         if target_id is not None:
             _set_target_id(values, target_id)
-        return _validated(self.class_for(event_type), values, content)
+        # A body may have a field of the name that says who sent it; it is the body's, so it is an extra.
+        extras = {"provider": content["provider"]} if "provider" in content else _NO_EXTRAS
+        return validated(self.class_for(event_type), values, extras)
 
 
 def _given(setting: Mapping[str, Sequence[str] | None] | None) -> dict[str, Sequence[str]]:
@@ -158,13 +169,14 @@ def _text(content: Mapping[str, Any], paths: _Paths) -> str | None:
         for key in rest:
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None:
-            if isinstance(value, str) and _is_text(value):
+            if isinstance(value, str) and is_text(value):
                 return value
             raise InvalidEvent(f"{path}: expected text that is not empty")
     return None
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
+    """Whether it is text that is not empty and that a hash, a database and a log can take."""
     if value.isascii():
         return bool(value)
     try:
@@ -183,10 +195,16 @@ def _set_target_id(values: dict[str, Any], target_id: str) -> None:
         values["target"] = {**target, "id": target_id}
 
 
-def _validated(cls: type[Event], values: dict[str, Any], content: Mapping[str, Any]) -> Event:
+def validated(
+    cls: type[Event], values: dict[str, Any], extras: Mapping[str, Any], *, by_name: bool | None = None
+) -> Event:
+    """The event with these values; `extras` are added to `model_extra` whatever their names.
+
+    `by_name` is pydantic's: False takes values by their aliases only. Raises `InvalidEvent`, without a value in it.
+    """
     event, problem = None, ""
     try:
-        event = cls.model_validate(values)
+        event = cls.model_validate(values, by_name=by_name)
     except ValidationError as error:
         problem = describe(cls, error)
     except Exception as error:  # noqa: BLE001  # a partner's validators may raise anything, with values in its text
@@ -194,7 +212,6 @@ def _validated(cls: type[Event], values: dict[str, Any], content: Mapping[str, A
     if event is None:
         # Outside of the except clause, so that the error, which holds the input, is not carried along as a context.
         raise InvalidEvent(problem)
-    if "provider" in content and event.model_extra is not None:
-        # A body may have a field of the name that says who sent it; it is the body's, so it is an extra.
-        event.model_extra["provider"] = content["provider"]
+    if extras and event.model_extra is not None:
+        event.model_extra.update(extras)
     return event

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from consumer.events.base import Event
+from consumer.events.sahha import SahhaEvent
 from consumer.events.thrive import ThriveEvent
 
 __all__ = ["event_schemas"]
@@ -18,7 +19,7 @@ def event_schemas(classes: Iterable[type[Event]]) -> dict[str, dict[str, Any]]:
     """The JSON Schema of each class's events, by class name; a name used twice gets its module in front.
 
     The schemas describe bodies under the default field names. `x-event-types` lists the class's own event types,
-    which settings may replace.
+    which settings may replace (Thrive's; of Sahha's the header `X-Event-Type` says it).
     """
     wanted = list(dict.fromkeys(classes))
     uses = Counter(cls.__name__ for cls in wanted)
@@ -30,6 +31,6 @@ def event_schemas(classes: Iterable[type[Event]]) -> dict[str, dict[str, Any]]:
 
 def _schema(cls: type[Event]) -> dict[str, Any]:
     schema = {"$schema": GenerateJsonSchema.schema_dialect, **cls.model_json_schema()}
-    if issubclass(cls, ThriveEvent) and cls.event_types:
+    if issubclass(cls, ThriveEvent | SahhaEvent) and cls.event_types:
         schema["x-event-types"] = list(cls.event_types)
     return schema

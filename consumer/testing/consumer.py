@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 import traceback
@@ -16,15 +17,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from consumer.app import build_reader, build_route, enter_lifespans, opened_database
+from consumer.app import enter_lifespans, enter_platforms, opened_database
 from consumer.context import Platforms
 from consumer.database import Database
 from consumer.dead_letters.record import DeadLetter
 from consumer.dead_letters.writing import record_of
 from consumer.deliveries import Held, Item
 from consumer.dispatch import DispatchTable
-from consumer.errors import ConsumerError
-from consumer.events import Event
+from consumer.envelope import split, unwrap_neutral
+from consumer.errors import ConsumerError, Unreadable
+from consumer.events import Event, SahhaEvent
 from consumer.guard import Guard
 from consumer.inbox import Inbox
 from consumer.opening import open_message
@@ -40,10 +42,12 @@ from consumer.outcomes import (
     WillRetry,
 )
 from consumer.pipeline import Pipeline
+from consumer.providers import build_readers, build_route, build_sahha_signature, build_thrive_signature
 from consumer.route import Route
 from consumer.running import HandlerFailed, Runner
+from consumer.settings import Settings, SourceSettings
 from consumer.settings_loading import load_settings
-from consumer.signatures import ThriveSignature
+from consumer.signatures import SahhaSignature, ThriveSignature
 from consumer.sources.base import Message
 
 if TYPE_CHECKING:
@@ -52,6 +56,8 @@ if TYPE_CHECKING:
 __all__ = ["TestConsumer"]
 
 _SOURCE = "test"
+_SAHHA_SOURCE = "sahha"
+_SOMEBODY = "somebody"
 _SECRET = "a secret for tests"  # noqa: S105 - it protects nothing
 
 
@@ -62,8 +68,10 @@ class _Open:
     database: Database
     inbox: Inbox
     pipeline: Pipeline
-    route: Route
-    signature: ThriveSignature
+    routes: Mapping[str, Route]
+    """By provider."""
+    thrive: ThriveSignature
+    sahha: SahhaSignature
     stack: AsyncExitStack
 
 
@@ -97,7 +105,8 @@ class TestConsumer:
 
     `settings` are settings by their dotted names, such as `{"max_attempts": 3}`, or `{"database.url": "postgresql://..."}`
     for another, empty database. Neither environment nor files are read. `thrive` and `sahha` stand in for the REST
-    clients. Entering raises `SettingsError` for a setting that is wrong.
+    clients, which otherwise have no keys: their calls raise `NotConfigured`. Sahha's events may be of any age unless
+    `sahha.signature.max_age` is set. Entering raises `SettingsError` for a setting that is wrong.
     """
 
     __test__ = False
@@ -115,7 +124,8 @@ class TestConsumer:
         self.dead_letters: list[DeadLetter] = []
         """What was put aside, in order."""
         self._table = table
-        self._settings = {"thrive.signature.secrets": [secret], **(settings or {})}
+        secrets = {"thrive.signature.secrets": [secret], "sahha.signature.secrets": [secret]}
+        self._settings: dict[str, Any] = {**secrets, **(settings or {})}
         self._platforms = Platforms(thrive=thrive, sahha=sahha)
         self._open: _Open | None = None
 
@@ -147,24 +157,30 @@ class TestConsumer:
     async def send(self, event: Event, *, signed_at: datetime | str | None = None) -> Outcome:
         """Sign an event as its platform does, deliver it and return what became of it.
 
-        `signed_at` is now unless given. The event takes the way over its JSON: a class of your own comes back as
-        itself only if the table says something about it.
+        `signed_at` is now unless given; Sahha signs none. The event takes the way over its JSON: a class of your own
+        comes back as itself only if the table says something about it.
         """
-        body = event.model_dump_json(by_alias=True)
-        return await self.send_raw(self._opened_parts.signature.sign(body, signed_at=signed_at))
+        parts = self._opened_parts
+        if event.provider == "sahha":
+            # Of an unknown event, all of the body is among the extras.
+            body = event.model_dump_json(by_alias=True) if isinstance(event, SahhaEvent) else _extras(event)
+            headers = parts.sahha.sign(body, external_id=event.user_id or _SOMEBODY, event_type=event.event_type)
+            return await self.send_raw(body.encode(), headers)
+        return await self.send_raw(parts.thrive.sign(event.model_dump_json(by_alias=True), signed_at=signed_at))
 
     async def send_raw(self, raw: bytes, headers: Mapping[str, str] | None = None) -> Outcome:
-        """Deliver a message's bytes as they are.
+        """Deliver a message's bytes as they are, with `headers` as its attributes.
 
-        A message of several envelopes has the outcome that its queue would see: a retry before a dead letter before
-        anything else.
+        With an `X-Signature` header, or as a neutral envelope of Sahha's, it comes from a source of Sahha's. A message
+        of several envelopes has the outcome that its queue would see: a retry before a dead letter before anything
+        else.
         """
         now = datetime.now(UTC)
         message = Message(
             body=raw, message_id=str(uuid.uuid4()), receipt=None, accepted_at=now, headers=dict(headers or {})
         )
         # A guard of its own for each delivery: a test may well send nothing but forged messages.
-        route = replace(self._opened_parts.route, guard=Guard())
+        route = replace(self._opened_parts.routes[_provider(raw, message.headers)], guard=Guard())
         items = open_message(Held(message, received_at=time.monotonic()), route)
         outcomes = [await self._outcome(item, now) for item in items]
         return min(outcomes, key=_weight)
@@ -191,18 +207,54 @@ class TestConsumer:
     async def _opened(self, folder: Path, stack: AsyncExitStack) -> _Open:
         settings = load_settings(env={}, cwd=folder, overrides={**_defaults(folder), **self._settings}).settings
         table = self._table
-        route = build_route(settings.source(_SOURCE), settings, table, build_reader(settings, table))
+        thrive, sahha = settings.source(_SOURCE), _sahha_source(settings)
+        readers = build_readers(settings, table)
+        # Sample events, and captured ones, are as old as they are.
+        any_age = "sahha.signature.max_age" not in self._settings
+        routes = {
+            "thrive": build_route(thrive, settings, table, readers),
+            "sahha": replace(build_route(sahha, settings, table, readers), any_age=any_age),
+        }
         database = await stack.enter_async_context(opened_database(settings, table))
         states = await enter_lifespans(stack, table)
+        keyless = await enter_platforms(stack, settings)
+        given = self._platforms
+        platforms = Platforms(
+            thrive=keyless.thrive if given.thrive is None else given.thrive,
+            sahha=keyless.sahha if given.sahha is None else given.sahha,
+        )
         inbox = Inbox(database)
         pipeline = Pipeline(
             database=database,
             inbox=inbox,
-            runner=_TellingRunner(states=states, platforms=self._platforms, meter=_NoMeter()),
+            runner=_TellingRunner(states=states, platforms=platforms, meter=_NoMeter()),
             retry_base=settings.retry.base,
             retry_cap=settings.retry.cap,
         )
-        return _Open(database, inbox, pipeline, route, route.signature, stack)
+        return _Open(
+            database, inbox, pipeline, routes, build_thrive_signature(thrive), build_sahha_signature(sahha), stack
+        )
+
+
+def _sahha_source(settings: Settings) -> SourceSettings:
+    """What the source of Thrive's has from the settings, for Sahha."""
+    changes = {"name": _SAHHA_SOURCE, "provider": "sahha", "signature": settings.sahha.signature}
+    return settings.source(_SOURCE).model_copy(update=changes)
+
+
+def _provider(raw: bytes, headers: Mapping[str, str]) -> str:
+    """Whose source a message belongs to."""
+    if any(name.lower() == "x-signature" for name in headers):
+        return "sahha"
+    try:
+        neutral = unwrap_neutral(split(raw)[0])
+    except Unreadable:
+        neutral = None
+    return "sahha" if neutral is not None and neutral.provider == "sahha" else "thrive"
+
+
+def _extras(event: Event) -> str:
+    return json.dumps(event.model_extra or {})
 
 
 def _defaults(folder: Path) -> dict[str, Any]:

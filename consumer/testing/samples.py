@@ -10,15 +10,18 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from consumer.events import (
+    BiomarkerEvent,
     DailyDeviceEvent,
     Event,
     LabResultEvent,
     NudgeEvent,
     ProgramEvent,
+    SahhaEvent,
     ThriveEvent,
 )
 from consumer.events.patterns import PatternTable
 from consumer.testing import synthetic
+from consumer.testing.samples_sahha import sahha_body, sahha_sample
 
 __all__ = ["sample", "sample_body"]
 
@@ -52,12 +55,16 @@ def sample(event_class: type[E], /, **changes: Any) -> E:
         sample(NudgeEvent, data=HealthAction(health_action_id="a1", title="Walk"))
         sample(LabResultEvent, data=None)      as under the platform's basic contract
 
-    A partner's own class gets `data` only if it is derived from a shipped one, or if you give it. Raises `TypeError`
-    for a name that is no attribute of the class, `pydantic.ValidationError` for a value that does not fit.
+    A partner's own class gets `data` only if it is derived from a shipped one, or if you give it. Of Sahha's events
+    `user_id` and `external_id` are always equal, and so are `occurred_at` and the body's time. Raises `TypeError` for a
+    name that is no attribute of the class, `pydantic.ValidationError` for a value that does not fit.
     """
-    wrong = next((name for name in changes if name not in event_class.model_fields), None)
+    names = {*event_class.model_fields, *({"value"} if issubclass(event_class, BiomarkerEvent) else ())}
+    wrong = next((name for name in changes if name not in names), None)
     if wrong is not None:
         raise TypeError(f"{event_class.__name__} has no attribute {wrong!r}")
+    if issubclass(event_class, SahhaEvent):
+        return sahha_sample(event_class, changes)
     values: dict[str, Any] = {"provider": "thrive", **_body(event_class, Random(), target=changes.get("target"))}  # noqa: S311  # no secrets
     if "data" in changes and "target" not in changes:
         values["target"] = _target_of(changes["data"]) or values.get("target")
@@ -72,6 +79,8 @@ def sample_body(
     `inline=False` leaves `data` out, as the basic contract does. The same `seed` gives the same body, ids included.
     `changes` are top-level fields of the body: JSON values, or models.
     """
+    if issubclass(event_class, SahhaEvent):
+        return sahha_body(event_class, Random(seed), {name: _as_json(value) for name, value in changes.items()})  # noqa: S311  # no secrets
     body = _body(event_class, Random(seed), target=changes.get("target"))  # noqa: S311  # no secrets
     if not inline:
         body.pop("data", None)

@@ -36,7 +36,7 @@ def body(event_type: str = "lab.result.ready", **fields: Any) -> dict[str, Any]:
 
 def test_partner_class() -> None:
     """A partner's own type is read into their own class and model."""
-    event = READER.read(body("coach.journey.started", user_id="u", data={"step": 3, "more": True}))
+    event = READER.read_body(body("coach.journey.started", user_id="u", data={"step": 3, "more": True}))
     assert type(event) is JourneyEvent
     assert event.data == Journey.model_validate({"step": 3, "more": True})
     assert READER.class_for("coach.journey.ended") is JourneyEvent
@@ -54,7 +54,7 @@ def test_shipped_classes_may_be_named_again() -> None:
 
 def test_events_and_data_are_frozen() -> None:
     """Neither an event nor its data can be changed."""
-    event = READER.read(body(data={"title": "x"}))
+    event = READER.read_body(body(data={"title": "x"}))
     assert isinstance(event, LabResultEvent)
     with pytest.raises(ValidationError):
         event.user_id = "other"  # type: ignore[misc]  # the point of the test
@@ -64,7 +64,7 @@ def test_events_and_data_are_frozen() -> None:
 
 def test_nothing_of_an_event_shows_when_printed() -> None:
     """However an event or its data is printed, only type and event id show."""
-    event = READER.read(
+    event = READER.read_body(
         body(user_id=CANARY, data={"title": CANARY, "domains": [{"domain_name": CANARY}], "x": CANARY}, y=CANARY)
     )
     assert isinstance(event, LabResultEvent)
@@ -129,5 +129,5 @@ def test_schema_less_partner_model() -> None:
         event_types: ClassVar[tuple[str, ...]] = ("odd",)
 
     with pytest.raises(InvalidEvent, match="OddEvent: data: expected") as caught:
-        ThriveReader(classes=[OddEvent]).read(body("odd", data={"raw": CANARY}))
+        ThriveReader(classes=[OddEvent]).read_body(body("odd", data={"raw": CANARY}))
     assert CANARY not in str(caught.value)

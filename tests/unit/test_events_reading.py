@@ -16,6 +16,7 @@ from consumer.events import Event, LabResultEvent, NudgeEvent, ThriveEvent, Unkn
 from consumer.events.reading import ThriveReader
 from consumer.models.base import PlatformModel
 from consumer.models.thrive import HealthAction, NudgeCard
+from consumer.signatures import Opened
 
 CANARY = "canary-4711"
 NUDGE = "coach.nudge.created"
@@ -46,9 +47,14 @@ def body(event_type: str = "lab.result.ready", **fields: Any) -> dict[str, Any]:
     return {"event_id": "e1", "event_type": event_type, **fields}
 
 
+def opened(content: dict[str, Any]) -> Opened:
+    """A body whose signature holds."""
+    return Opened(json.dumps(content).encode(), None, 0, {}, content)
+
+
 def refusal(content: Any, reader: ThriveReader = READER) -> str:
     with pytest.raises(InvalidEvent) as caught:
-        reader.read(content)
+        reader.read_body(content)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
     return str(caught.value)
@@ -57,7 +63,7 @@ def refusal(content: Any, reader: ThriveReader = READER) -> str:
 def event_or_silence(content: dict[str, Any]) -> Event | None:
     """The event, or None after a refusal that holds nothing of the content."""
     try:
-        return READER.read(content)
+        return READER.read_body(content)
     except InvalidEvent as error:
         refused = error
     assert CANARY not in str(refused)
@@ -71,7 +77,7 @@ def event_or_silence(content: dict[str, Any]) -> Event | None:
 
 def test_unfinished_lab_result() -> None:
     """While a result is not ready, null and missing parts read as nothing there, and unknown states are kept."""
-    event = READER.read(body(data={"status": "being_reviewed", "domains": None, "analysis": None}))
+    event = READER.read_body(body(data={"status": "being_reviewed", "domains": None, "analysis": None}))
     assert isinstance(event, LabResultEvent)
     assert event.data is not None
     assert (event.data.status, event.data.domains, event.data.analysis) == ("being_reviewed", (), None)
@@ -80,7 +86,7 @@ def test_unfinished_lab_result() -> None:
 def test_extra_fields_survive_everywhere() -> None:
     """Fields of tomorrow are kept at every level, and a body's own `provider` field is one of them."""
     content = body(provider="oura", severity=3, data={"domains": [{"values": [{"loinc": "2345-7"}]}]})
-    event = READER.read(content)
+    event = READER.read_body(content)
     assert isinstance(event, LabResultEvent)
     assert event.provider == "thrive"
     assert event.model_extra == {"provider": "oura", "severity": 3}
@@ -93,7 +99,7 @@ def test_reading_leaves_the_body_alone() -> None:
     """The body that was read is the caller's, and stays as it was."""
     content = body(user_id=None, target={"user_id": "u1", "card_item_id": "c1"})
     before = json.dumps(content)
-    event = READER.read(content)
+    event = READER.read_body(content)
     assert event.user_id == "u1"
     assert json.dumps(content) == before
 
@@ -110,7 +116,7 @@ def test_reading_leaves_the_body_alone() -> None:
 )
 def test_ids_are_found_in_their_usual_places(content: dict[str, Any], user_id: str, target_id: str) -> None:
     """Member and target ids are taken from the first documented or usual place that has one; null is absent."""
-    event = READER.read(body(**content))
+    event = READER.read_body(body(**content))
     assert isinstance(event, LabResultEvent)
     assert event.user_id == user_id
     assert (event.target.id if event.target else None) == target_id
@@ -124,7 +130,7 @@ def test_configured_places() -> None:
         fields={"event_type": ["meta.kind"], "user_id": ["member.id"], "occurred_at": ["meta.at"], "target_id": None},
         event_types={"lab_result": ["LAB_*"], "nudge": None},
     )
-    event = reader.read(
+    event = reader.read_body(
         {"event_id": "e", "meta": {"kind": "LAB_DONE", "at": 1773648000}, "member": {"id": "m"}, "target": {"id": "t"}}
     )
     assert isinstance(event, LabResultEvent)
@@ -141,16 +147,15 @@ def test_configured_places() -> None:
 @pytest.mark.parametrize("key", ["event_type", "type", "event"])
 def test_event_type_names(key: str) -> None:
     """The event type is found under each of the usual names."""
-    assert type(READER.read({"event_id": "e", key: "lab.x"})) is LabResultEvent
-    assert READER.event_type_of({key: "lab.x"}) == "lab.x"
+    assert type(READER.read_body({"event_id": "e", key: "lab.x"})) is LabResultEvent
+    assert READER.facts(opened({"event_id": "e", key: "lab.x"})) == ("e", "lab.x")
 
 
-@pytest.mark.parametrize(
-    "content", [{}, {"event_type": None}, {"event_type": 7}, {"event_type": ""}, {"type": []}, [1]]
-)
-def test_event_type_of_never_raises(content: Any) -> None:
-    """Asking a broken body for its type gives None, because dead letters need an answer."""
-    assert READER.event_type_of(content) is None
+@pytest.mark.parametrize("content", [{}, {"event_type": None}, {"event_type": 7}, {"event_type": ""}, {"type": []}])
+def test_facts_of_what_cannot_be_read(content: Any) -> None:
+    """Asking a broken body for its id and type gives None, because dead letters need an answer."""
+    assert READER.facts(opened(content)) == (None, None)
+    assert READER.facts(opened(content | {"event_id": 7})) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +171,7 @@ def test_event_type_of_never_raises(content: Any) -> None:
 )
 def test_times(written: object, expected: datetime) -> None:
     """Times come as ISO 8601 or epoch numbers, are always aware, and are UTC when they do not say otherwise."""
-    event = READER.read(body(occurred_at=written))
+    event = READER.read_body(body(occurred_at=written))
     assert event.occurred_at == expected
     assert event.occurred_at is not None
     assert event.occurred_at.utcoffset() == expected.utcoffset()
@@ -187,7 +192,7 @@ def test_times(written: object, expected: datetime) -> None:
 )
 def test_what_a_nudge_carries(target: Any, data: dict[str, Any], model: type) -> None:
     """The target decides between card and health action; without its word, the id in the data does."""
-    event = READER.read(body(NUDGE, target=target, data=data))
+    event = READER.read_body(body(NUDGE, target=target, data=data))
     assert isinstance(event, NudgeEvent)
     assert type(event.data) is model
     assert (event.is_card, event.is_health_action) == (model is NudgeCard, model is HealthAction)
@@ -198,7 +203,7 @@ def test_nudge_data_nobody_can_place() -> None:
     assert refusal(body(NUDGE, target={"type": "digest"}, data={"x": 1})) == (
         "NudgeEvent: data: expected a card or a health action"
     )
-    event = READER.read(body(NUDGE, target={"type": "digest"}))
+    event = READER.read_body(body(NUDGE, target={"type": "digest"}))
     assert isinstance(event, NudgeEvent)
     assert (event.data, event.is_card, event.is_health_action) == (None, False, False)
 
@@ -256,7 +261,7 @@ def test_refusals_name_the_field_and_the_expectation(content: Any, text: str) ->
 
 def test_big_whole_numbers_become_floats() -> None:
     """A whole number beyond 64 bits is still a number."""
-    event = READER.read(body(data={"confidence": 10**30}))
+    event = READER.read_body(body(data={"confidence": 10**30}))
     assert isinstance(event, LabResultEvent)
     assert event.data is not None
     assert event.data.confidence == 1e30

@@ -17,7 +17,7 @@ MEMBER = "515c8333-3a04-4486-ba63-376f81227b4f"
 
 
 def read(name: str) -> Event:
-    return ThriveReader().read(json.loads((SAMPLES / f"{name}.json").read_text()))
+    return ThriveReader().read_body(json.loads((SAMPLES / f"{name}.json").read_text()))
 
 
 def test_inline_lab_result() -> None:

@@ -255,6 +255,22 @@ def test_what_the_aws_command_printed_holds_the_message(tmp_path: Path) -> None:
     assert run(tmp_path, b'{"Messages": []}').exit_code == 1
 
 
+def test_what_the_aws_command_printed_holds_the_headers(tmp_path: Path) -> None:
+    """A webhook's headers are taken from the attributes; attributes that hold no signature mean nothing."""
+    headers = SahhaSignature(secrets=SECRETS[1:]).sign(
+        SCORE_BODY, external_id="u1", event_type="ScoreCreatedIntegrationEvent"
+    )
+
+    def answer(body: bytes, attributes: dict[str, str]) -> bytes:
+        written = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+        written["odd"] = {"DataType": "Binary", "BinaryValue": "AAAA"}
+        return json.dumps({"Messages": [{"Body": body.decode(), "MessageAttributes": written}]}).encode()
+
+    assert "CONSUMER_SAHHA__SIGNATURE__ENCODING" in run(tmp_path, answer(SCORE_BODY, headers)).stdout
+    raw = b"[" + ThriveSignature(secrets=SECRETS[:1]).sign(BODY) + b"]"
+    assert run(tmp_path, answer(raw, {"trace": "1"})).stdout == run(tmp_path, raw).stdout != ""
+
+
 def test_headers_reach_the_search(tmp_path: Path) -> None:
     """--header may be given several times, and a value may hold an equals sign."""
     headers = SahhaSignature(secrets=SECRETS[1:], encoding="base64").sign(
