@@ -1,4 +1,7 @@
-"""What the demo puts on its queue: honest events, and one of everything that can be wrong with a message."""
+"""What the demo puts on its queue of Thrive's events: honest ones, and one of everything that can be wrong.
+
+`consumer.demo_traffic_sahha` does the same for Sahha.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,16 @@ from consumer.events import DailyDeviceEvent, Event, LabResultEvent, NudgeEvent,
 from consumer.signatures import ThriveSignature
 from consumer.testing.samples import sample_body
 
-__all__ = ["FEWEST", "Traffic", "make_traffic"]
+__all__ = ["FEWEST", "FIRST_HONEST", "MEMBERS", "Traffic", "make_traffic"]
 
 FEWEST = 40
 """Fewest honest events: enough for each kind of trouble to have one to itself."""
 
-_MEMBERS = [f"member-{number:02d}" for number in range(1, 13)]
+MEMBERS = [f"member-{number:02d}" for number in range(1, 13)]
+"""Whose events they are, on both platforms."""
 _KINDS: list[tuple[type[Event], int]] = [(LabResultEvent, 4), (DailyDeviceEvent, 3), (NudgeEvent, 2), (ProgramEvent, 1)]
 _BASIC_SHARE = 0.15
-_FIRST_HONEST = 12
+FIRST_HONEST = 12
 """How many honest events come first: a source whose first signatures are all bad is paused, and rightly so."""
 
 
@@ -44,11 +48,11 @@ def make_traffic(signature: ThriveSignature, *, events: int, seed: int, now: dat
     ]
     labs = [body["event_id"] for body in bodies if body["event_type"] == "lab.result.ready"]
     chosen = draw.sample(labs, k=min(len(labs), 10))
-    later = messages[_FIRST_HONEST:] + _odd_ones(signature, draw, now)
+    later = messages[FIRST_HONEST:] + _odd_ones(signature, draw, now)
     draw.shuffle(later)
     again = draw.sample(messages, k=max(3, events // 30))
     return Traffic(
-        messages=messages[:_FIRST_HONEST] + later + again + _conflicting(signature, bodies, chosen, draw),
+        messages=messages[:FIRST_HONEST] + later + again + _conflicting(signature, bodies, chosen, draw),
         failing=frozenset(chosen[:4]),
         flaky=frozenset(chosen[4:]),
     )
@@ -58,7 +62,7 @@ def _honest(draw: Random, **changes: Any) -> dict[str, Any]:
     classes, weights = zip(*_KINDS, strict=True)
     (event_class,) = draw.choices(classes, weights)
     inline = draw.random() >= _BASIC_SHARE
-    changes = {"user_id": draw.choice(_MEMBERS), **changes}
+    changes = {"user_id": draw.choice(MEMBERS), **changes}
     return sample_body(event_class, inline=inline, seed=draw.getrandbits(64), **changes)
 
 

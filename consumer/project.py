@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,10 @@ _FILES = {
 """Where each template goes. Some have other names here, because tools would take them for this project's own."""
 
 _SECRET = "secrets/thrive"  # noqa: S105 - the name of a file
+_SAHHA_SECRET = "secrets/sahha"  # noqa: S105 - as above
+_PRIVATE = 0o600
+_SAHHA_BLOCK = re.compile(r"^# \[sources\.webhooks\]\n(?:# .+\n)+", re.MULTILINE)
+"""The second source in the settings' template."""
 _TEST = "tests/test_handlers.py"
 
 
@@ -53,18 +58,21 @@ def shipped_handlers() -> Path:
     raise ConsumerError("the shipped handlers are not there: the installation is not complete")
 
 
-def write_project(folder: Path) -> Written:
+def write_project(folder: Path, *, sahha: bool = False) -> Written:
     """Write a project into a folder, which is made if it does not exist. Overwrites nothing.
 
-    Handlers that exist are kept as a whole, and then no test is written for them. The secret is random and readable by
-    its owner alone. Raises `ConsumerError` when a file cannot be written.
+    Its source is one of Thrive's; with `sahha` there is one of Sahha's too, which else is a comment in its settings.
+    Handlers that exist are kept as a whole, and then no test is written for them. Secrets are random and readable by
+    their owner alone. Raises `ConsumerError` when a file cannot be written.
     """
     result = Written()
     try:
         for template, name in _FILES.items():
-            _write(folder, name, _template(template), result)
+            text = _template(template)
+            _write(folder, name, _SAHHA_BLOCK.sub(_uncommented, text) if sahha else text, result)
         _write_handlers(folder, result)
-        _write(folder, _SECRET, f"{secrets.token_hex(32)}\n", result, mode=0o600)
+        for name in (_SECRET, _SAHHA_SECRET) if sahha else (_SECRET,):
+            _write(folder, name, f"{secrets.token_hex(32)}\n", result, mode=_PRIVATE)
     except OSError as error:
         raise ConsumerError(f"{error.filename or folder}: {error.strerror}") from None
     return result
@@ -84,13 +92,17 @@ def _sources(folder: Path) -> Iterator[tuple[str, str]]:
         yield path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")
 
 
+def _uncommented(block: re.Match[str]) -> str:
+    return re.sub("^# ", "", block[0], flags=re.MULTILINE)
+
+
 def _template(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8").replace("@VERSION@", __version__)
 
 
 def _write(folder: Path, name: str, text: str, result: Written, *, mode: int = 0o666) -> None:
     path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if name == _SECRET else 0o777)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if mode == _PRIVATE else 0o777)
     try:
         # O_EXCL: what appears meanwhile is not overwritten either, nor what a dangling link points to.
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)

@@ -1,36 +1,57 @@
-"""Writing to the health store, so that it ends up the same whatever the order events arrive in, and how often.
-
-An upsert replaces a row only if its event is newer: later in `occurred_at`, or at the same time with the greater
-`event_id`. One statement decides and writes, so two workers cannot get between.
-"""
+"""What the handlers write of Thrive's events. Each row is that of the newest event about it (`handlers.upserts`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import CursorResult, Delete, Insert, Table, bindparam, delete, insert, tuple_
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Delete, Insert, bindparam, delete, insert, tuple_
 
 from consumer import Context, Reject
 from consumer.events import ThriveEvent
-from consumer.models.thrive import DailySummary, HealthAction, LabResult, NudgeCard
-from handlers.tables import daily_summaries, lab_results, lab_values, nudges, to_fetch
+from consumer.models.thrive import DailySummary, HealthAction, LabResult, NudgeCard, Priority
+from handlers.tables import (
+    UtcTime,
+    daily_summaries,
+    lab_results,
+    lab_values,
+    nudges,
+    priorities,
+    priority_lists,
+    to_fetch,
+)
+from handlers.upserts import happened_at, keep_newest
 
-__all__ = ["fetch_later", "keep_daily_summary", "keep_lab_result", "keep_nudge"]
+__all__ = [
+    "fetch_later",
+    "keep_daily_summary",
+    "keep_lab_result",
+    "keep_nudge",
+    "keep_priorities",
+    "member_of",
+    "need_not_fetch",
+]
 
 _ADD_VALUES: Insert = insert(lab_values)
 _DROP_VALUES: Delete = delete(lab_values).where(
     lab_values.c.user_id == bindparam("of_user"), lab_values.c.lab_result_id == bindparam("of_lab_result")
 )
+_ADD_PRIORITIES: Insert = insert(priorities)
+_DROP_PRIORITIES: Delete = delete(priorities).where(priorities.c.user_id == bindparam("of_user"))
+_DROP_NOTE: Delete = delete(to_fetch).where(
+    to_fetch.c.user_id == bindparam("of_user"),
+    to_fetch.c.kind == bindparam("of_kind"),
+    to_fetch.c.resource_id == bindparam("of_resource"),
+    tuple_(to_fetch.c.occurred_at, to_fetch.c.event_id)
+    <= tuple_(bindparam("at", type_=UtcTime()), bindparam("by", type_=to_fetch.c.event_id.type)),
+)
 
 
 async def keep_lab_result(context: Context, event: ThriveEvent[Any], lab: LabResult) -> None:
     """Keep a lab result and replace its values, if the event is the newest about it."""
-    user_id, lab_result_id = _member(event), _resource(event, lab.lab_result_id)
+    user_id, lab_result_id = member_of(event), _resource(event, lab.lab_result_id)
     analysis = lab.analysis
-    newest = await _keep(
+    newest = await keep_newest(
         context,
         event,
         lab_results,
@@ -76,12 +97,12 @@ async def keep_daily_summary(context: Context, event: ThriveEvent[Any], summary:
     activity, sleep = summary.activity_summary, summary.sleep_summary
     body = summary.body_summary[-1] if summary.body_summary else None
     heart_rate = activity.heart_rate if activity else None
-    await _keep(
+    await keep_newest(
         context,
         event,
         daily_summaries,
         {
-            "user_id": _member(event),
+            "user_id": member_of(event),
             "day": summary.date,
             "device": summary.provider_slug or "",
             "steps": activity.steps if activity else None,
@@ -119,46 +140,65 @@ async def keep_nudge(context: Context, event: ThriveEvent[Any], nudge: NudgeCard
             "trigger_name": None,
             "scheduled_at": nudge.scheduled_at,
         }
-    await _keep(context, event, nudges, {"user_id": _member(event), **row})
+    await keep_newest(context, event, nudges, {"user_id": member_of(event), **row})
+
+
+async def keep_priorities(context: Context, event: ThriveEvent[Any], found: Sequence[Priority]) -> None:
+    """Replace all of a member's priorities, if the event is the newest about them."""
+    user_id = member_of(event)
+    if not await keep_newest(context, event, priority_lists, {"user_id": user_id}):
+        return
+    await context.session.execute(_DROP_PRIORITIES, {"of_user": user_id})
+    rows = [
+        {
+            "user_id": user_id,
+            "position": position,
+            "priority_id": priority.user_priority_id,
+            "title": priority.title,
+            "description": priority.description,
+            "status": priority.status,
+            "rank": priority.rank,
+        }
+        for position, priority in enumerate(found)
+    ]
+    if rows:
+        await context.session.execute(_ADD_PRIORITIES, rows)
 
 
 async def fetch_later(context: Context, event: ThriveEvent[Any], kind: str) -> None:
-    """Note a resource whose data did not come with its event, so that it is not forgotten."""
-    resource_id = event.target.id if event.target else None
-    await _keep(context, event, to_fetch, {"user_id": _member(event), "kind": kind, "resource_id": resource_id or ""})
+    """Note a resource whose data could not be had, so that it is not forgotten."""
+    await keep_newest(
+        context, event, to_fetch, {"user_id": member_of(event), "kind": kind, "resource_id": _target(event) or ""}
+    )
 
 
-def _member(event: ThriveEvent[Any]) -> str:
+async def need_not_fetch(context: Context, event: ThriveEvent[Any], kind: str) -> None:
+    """Drop the note of a resource that is kept now, unless a newer event made it."""
+    await context.session.execute(
+        _DROP_NOTE,
+        {
+            "of_user": member_of(event),
+            "of_kind": kind,
+            "of_resource": _target(event) or "",
+            "at": happened_at(context, event),
+            "by": event.event_id,
+        },
+    )
+
+
+def member_of(event: ThriveEvent[Any]) -> str:
+    """The member an event is about. Raises `Reject` when it names none."""
     if event.user_id is None:
         raise Reject("the event names no user: is CONSUMER_THRIVE__FIELDS__USER_ID right?")
     return event.user_id
 
 
+def _target(event: ThriveEvent[Any]) -> str | None:
+    return event.target.id if event.target else None
+
+
 def _resource(event: ThriveEvent[Any], own_id: str | None) -> str:
-    found = own_id or (event.target.id if event.target else None)
+    found = own_id or _target(event)
     if found is None:
         raise Reject("neither the data nor the target of the event has an id")
     return found
-
-
-async def _keep(context: Context, event: ThriveEvent[Any], table: Table, row: Mapping[str, Any]) -> bool:
-    """Insert a row, or replace the one with its key if the event is newer; whether it was written.
-
-    An event without a time counts as happening when the queue accepted it.
-    """
-    session = context.session
-    result = await session.execute(
-        _upsert(table, session.get_bind().dialect.name),
-        {**row, "occurred_at": event.occurred_at or context.delivery.accepted_at, "event_id": event.event_id},
-    )
-    return cast("CursorResult[Any]", result).rowcount > 0
-
-
-@cache
-def _upsert(table: Table, dialect: str) -> postgresql.Insert | sqlite.Insert:
-    new = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-    return new.on_conflict_do_update(
-        index_elements=list(table.primary_key.columns),
-        set_={column.name: new.excluded[column.name] for column in table.columns if not column.primary_key},
-        where=tuple_(new.excluded.occurred_at, new.excluded.event_id) > tuple_(table.c.occurred_at, table.c.event_id),
-    )

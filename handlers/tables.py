@@ -1,7 +1,9 @@
-"""The tables of the health store. The worker creates those that are missing when it starts.
+"""The tables of the health store that Thrive's events fill; those of Sahha's are in `handlers.sahha_tables`.
 
-Changing a table that exists is up to you: with `ALTER TABLE`, or with a tool such as Alembic, which works with this
-`metadata` as it is. Every row says which event wrote it (`event_id`) and when that happened (`occurred_at`).
+The worker creates those that are missing when it starts. Changing a table that exists is up to you: with `ALTER TABLE`,
+or with a tool such as Alembic, which works with this `metadata` as it is. Every row says which event wrote it
+(`event_id`) and when that happened (`occurred_at`), or belongs to a row that does; and every row says whose it is, by
+your own id of the member: `user_id` here, `external_id` in Sahha's tables.
 """
 
 from __future__ import annotations
@@ -11,7 +13,19 @@ from typing import Any
 
 from sqlalchemy import Boolean, Column, Date, DateTime, Dialect, Double, Integer, MetaData, String, Table, TypeDecorator
 
-__all__ = ["daily_summaries", "lab_results", "lab_values", "metadata", "nudges", "to_fetch"]
+__all__ = [
+    "UtcTime",
+    "daily_summaries",
+    "key",
+    "lab_results",
+    "lab_values",
+    "metadata",
+    "nudges",
+    "priorities",
+    "priority_lists",
+    "to_fetch",
+    "written_by",
+]
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -32,36 +46,37 @@ class UtcTime(TypeDecorator[datetime]):
 metadata = MetaData()
 
 
-def _written_by() -> tuple[Column[datetime], Column[str]]:
+def written_by() -> tuple[Column[datetime], Column[str]]:
     """What every row keeps of the event it came from."""
     return Column("occurred_at", UtcTime, nullable=False), Column("event_id", String, nullable=False)
 
 
-def _key(name: str, kind: Any = String) -> Column[Any]:
+def key(name: str, kind: Any = String) -> Column[Any]:
+    """A part of a table's primary key."""
     return Column(name, kind, primary_key=True)
 
 
 lab_results = Table(
     "lab_results",
     metadata,
-    _key("user_id"),
-    _key("lab_result_id"),
+    key("user_id"),
+    key("lab_result_id"),
     Column[str | None]("status", String),
     Column[str | None]("title", String),
     Column[str | None]("lab_name", String),
     Column[date | None]("test_date", Date),
     Column[str | None]("overall_assessment", String),
     Column[bool | None]("follow_up_needed", Boolean),
-    *_written_by(),
+    *written_by(),
 )
 """One lab result of a member."""
 
 lab_values = Table(
     "lab_values",
     metadata,
-    _key("user_id"),
-    _key("lab_result_id"),
-    _key("position", Integer),
+    key("user_id"),
+    key("lab_result_id"),
+    key("position", Integer),
     Column[str | None]("domain", String),
     Column[str | None]("parameter", String),
     Column[float | None]("value", Double),
@@ -77,9 +92,9 @@ lab_values = Table(
 daily_summaries = Table(
     "daily_summaries",
     metadata,
-    _key("user_id"),
-    _key("day", Date),
-    _key("device"),
+    key("user_id"),
+    key("day", Date),
+    key("device"),
     Column[float | None]("steps", Double),
     Column[float | None]("calories_active", Double),
     Column[float | None]("distance_meters", Double),
@@ -89,32 +104,44 @@ daily_summaries = Table(
     Column[float | None]("hrv_ms", Double),
     Column[float | None]("weight", Double),
     Column[str | None]("weight_unit", String),
-    *_written_by(),
+    *written_by(),
 )
 """A day of a member as one device saw it (`device` is the provider's slug, empty if it has none)."""
 
 nudges = Table(
     "nudges",
     metadata,
-    _key("user_id"),
-    _key("kind"),
-    _key("nudge_id"),
+    key("user_id"),
+    key("kind"),
+    key("nudge_id"),
     Column[str | None]("title", String),
     Column[str | None]("text", String),
     Column[str | None]("status", String),
     Column[str | None]("trigger_name", String),
     Column[datetime | None]("scheduled_at", UtcTime),
-    *_written_by(),
+    *written_by(),
 )
 """What to show to a member; `kind` is card or health_action."""
 
-to_fetch = Table(
-    "to_fetch",
+priority_lists = Table("priority_lists", metadata, key("user_id"), *written_by())
+"""That a member's priorities were fetched, and for which event; the list may well be empty."""
+
+priorities = Table(
+    "priorities",
     metadata,
-    _key("user_id"),
-    _key("kind"),
-    _key("resource_id"),
-    *_written_by(),
+    key("user_id"),
+    key("position", Integer),
+    Column[str | None]("priority_id", String),
+    Column[str | None]("title", String),
+    Column[str | None]("description", String),
+    Column[str | None]("status", String),
+    Column[float | None]("rank", Double),
+    sqlite_with_rowid=False,
 )
-"""Resources that events announced without their data, to be fetched from the platform. Whoever fetches one deletes
-its row, unless `event_id` has changed meanwhile. `kind` program means: fetch the member's priorities again."""
+"""A member's active priorities, in the platform's order; always all those of one list."""
+
+to_fetch = Table("to_fetch", metadata, key("user_id"), key("kind"), key("resource_id"), *written_by())
+"""Resources that events announced without their data, while there was no tenant key to fetch them with. Whoever fetches
+one deletes its row, unless `event_id` has changed meanwhile; the handlers do so when a later event brings it or lets
+them fetch it. `kind` program means: fetch the member's priorities again. A late event may be noted though something
+newer is kept: fetching once too often does no harm."""

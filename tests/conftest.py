@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.servers.fixtures", "tests.servers.fixtures_azure", "tests.servers.fixtures_database"]
+pytest_plugins = [
+    "tests.servers.fixtures",
+    "tests.servers.fixtures_azure",
+    "tests.servers.fixtures_database",
+    "tests.servers.fixtures_sandbox",
+]
 
 
 # How long an example takes says nothing on a machine that runs several tests at once.
@@ -16,3 +24,13 @@ settings.load_profile("shared")
 def pytest_configure(config: pytest.Config) -> None:
     """Know the mark by which a quick run can leave tests out: `pytest -m "not thorough"`."""
     config.addinivalue_line("markers", "thorough: says again, on another server or otherwise, what another test says")
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command run inside the process sets up logging for all of it, and the next test may look at what is logged."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers

@@ -21,7 +21,7 @@ from rich.table import Table
 from consumer.app import make_importable
 from consumer.cli.common import WrongSettings, config_option, load, run_async
 from consumer.cli.console import clear_errors
-from consumer.demo import DemoResult, run_demo
+from consumer.demo import DemoResult, ProviderResult, run_demo
 from consumer.demo_traffic import FEWEST
 from consumer.ops.logs import configure_logging
 from consumer.settings import SourceSettings
@@ -32,7 +32,7 @@ _MEANINGS = {
     "unsigned": "no signature at all; never read as an event",
     "bad_signature": "signed by a stranger, or changed on its way",
     "stale": "authentic, but signed long ago or ahead",
-    "unreadable": "no envelope could be read from it",
+    "unreadable": "no envelope, or not with the headers of its body",
     "invalid_event": "authentic, but a field is missing or wrong",
     "unknown_event": "a type nobody has a handler for yet",
     "unhandled": "a known type without a handler",
@@ -40,6 +40,9 @@ _MEANINGS = {
     "attempts_exhausted": "a handler failed every time (on purpose here)",
     "conflicting_duplicate": "the id of an earlier event, another body",
 }
+_PLATFORMS = {"thrive": "Thrive", "sahha": "Sahha"}
+_NOT_FETCHED = ("priority_lists", "priorities")
+"""Tables that only the platform's API fills."""
 _SHOWN_VALUES = 8
 _PLAIN_STEPS = 4
 
@@ -65,12 +68,13 @@ def command(
 ) -> None:
     """Sign sample events, consume them with the shipped handlers and show what became of them.
 
-    Needs no queue, no database server, no network and no settings. All data are invented.
+    Events of both platforms, Thrive's and Sahha's. Needs no queue, no database server, no network and no settings. All
+    data are invented.
 
-    With --source the events are signed with that source's first secret, sent to its queue and consumed from there;
-    your handlers, database and dead letters are not touched. Use a queue of no importance: a worker that reads it
-    gets the invented events too, and what others send to it meanwhile is consumed. The demo refuses to begin unless
-    the queue is empty.
+    With --source it is the events of that source's provider: they are signed with its first secret, sent to its queue
+    and consumed from there; your handlers, database and dead letters are not touched. Use a queue of no importance: a
+    worker that reads it gets the invented events too, and what others send to it meanwhile is consumed. The demo
+    refuses to begin unless the queue is empty.
     """
     configure_logging(level="critical")
     through = _configured(source, config)
@@ -145,7 +149,7 @@ def _show(console: Console, result: DemoResult, keep: Path | None, *, elsewhere:
         f"\n[bold]{result.messages} messages in {result.seconds:.1f} s[/]{where}: each one verified, "
         "and handled once or put aside. None is lost."
     )
-    for title, table in _tables(result):
+    for title, table in _tables(result, tell_platform=not elsewhere):
         console.print(f"\n[bold]{title}[/]")
         console.print(table)
     console.print(f"\nDead letters: {keep / 'dead-letters' if keep else 'gone with the demo; --keep DIR keeps them'}")
@@ -154,22 +158,26 @@ def _show(console: Console, result: DemoResult, keep: Path | None, *, elsewhere:
         console.print(f"  {line}", soft_wrap=True)
 
 
-def _tables(result: DemoResult) -> Iterator[tuple[str, Table]]:
-    yield "Took effect", _handled(result)
-    yield "Put aside, with its reason", _put_aside(result)
+def _tables(result: DemoResult, *, tell_platform: bool) -> Iterator[tuple[str, Table]]:
+    for one in result.providers:
+        of = f", of {_PLATFORMS[one.provider]}'s {one.messages} messages" if tell_platform else ""
+        yield f"Took effect{of}", _handled(one)
+        yield f"Put aside, with the reason{of}", _put_aside(one)
     yield "What the handlers keep, in the worker's database", _store(result)
     if result.member is not None:
         yield f"The latest lab values of {result.member} (invented)", _values(result)
+    if result.scored_member is not None:
+        yield f"The latest scores of {result.scored_member} (invented)", _scores(result)
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 0, 0, 2))
     for name in columns:
-        table.add_column(name, justify="right" if name in ("events", "rows", "value") else "left")
+        table.add_column(name, justify="right" if name in ("events", "rows", "value", "score") else "left")
     return table
 
 
-def _handled(result: DemoResult) -> Table:
+def _handled(result: ProviderResult) -> Table:
     table = _table("events", "type")
     for name, count in result.handled.items():
         table.add_row(str(count), name)
@@ -178,7 +186,7 @@ def _handled(result: DemoResult) -> Table:
     return table
 
 
-def _put_aside(result: DemoResult) -> Table:
+def _put_aside(result: ProviderResult) -> Table:
     table = _table("events", "reason", "what it means")
     for reason, count in result.dead_letters.items():
         table.add_row(str(count), reason, f"[dim]{_MEANINGS.get(reason, '')}[/]")
@@ -188,7 +196,8 @@ def _put_aside(result: DemoResult) -> Table:
 def _store(result: DemoResult) -> Table:
     table = _table("rows", "table")
     for name, count in result.store.items():
-        table.add_row(str(count), name)
+        if count or name not in _NOT_FETCHED:
+            table.add_row(str(count), name)
     return table
 
 
@@ -199,6 +208,13 @@ def _values(result: DemoResult) -> Table:
         table.add_row(value.parameter, f"{value.value:g}", value.unit, f"[{colour}]{value.status}[/]")
     if len(result.values) > _SHOWN_VALUES:
         table.add_row(f"[dim]and {len(result.values) - _SHOWN_VALUES} more[/]", "", "", "")
+    return table
+
+
+def _scores(result: DemoResult) -> Table:
+    table = _table("type", "day", "score", "state")
+    for one in result.scores:
+        table.add_row(one.type, one.day, "-" if one.score is None else f"{one.score:.2f}", one.state or "-")
     return table
 
 

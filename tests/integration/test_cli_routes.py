@@ -81,7 +81,8 @@ def test_schema(project: Project) -> None:
     """The schemas of the shipped classes need no settings, and a body fits its own."""
     result = project.run("schema", env={"CONSUMER_MAX_ATTEMPTS": "nonsense"})
     schemas = json.loads(result.stdout)
-    assert sorted(schemas) == ["DailyDeviceEvent", "LabResultEvent", "NudgeEvent", "ProgramEvent"]
+    thrive = {"DailyDeviceEvent", "LabResultEvent", "NudgeEvent", "ProgramEvent"}
+    assert set(schemas) == thrive | {"ArchetypeEvent", "BiomarkerEvent", "DataLogEvent", "ScoreEvent"}
     jsonschema.validate(json.loads(body(1)), schemas["LabResultEvent"])
 
 

@@ -24,6 +24,8 @@ ROOT = Path(consumer.__file__).parent.parent
 
 
 SECRET = "a secret of the tests"
+NEEDS_A_KEY = {"priority_lists", "priorities"}
+"""Tables that nothing is in while nothing can be fetched."""
 AWS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -32,10 +34,19 @@ AWS = {
 }
 
 
-def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+OFFLINE = """
+import sys
+def refuse(event, _):
+    if event in ("socket.connect", "socket.bind", "socket.getaddrinfo"):
+        raise SystemExit(f"{event} was called")
+sys.addaudithook(refuse)
+"""
+
+
+def run(folder: Path, *arguments: str, before: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
     return subprocess.run(
-        [sys.executable, "-c", "from consumer.cli import main; main()", *arguments],
+        [sys.executable, "-c", f"{before}\nfrom consumer.cli import main; main()", *arguments],
         cwd=folder,
         env=env | AWS | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)} | settings,
         capture_output=True,
@@ -54,27 +65,44 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return folder / "kept", json.loads(result.stdout)
 
 
+def accounted(said: dict[str, Any]) -> int:
+    return sum(said["handled"].values()) + int(said["duplicates"]) + sum(said["dead_letters"].values())
+
+
 def test_everything_is_accounted_for(kept: tuple[Path, dict[str, Any]]) -> None:
-    """Every message took effect, was a duplicate, or was put aside, each kind of trouble for its own reason."""
+    """Every message took effect, was a duplicate, or was put aside; of both platforms, each kind for its own reason."""
     _, said = kept
-    put_aside = said["dead_letters"]
-    assert sum(said["handled"].values()) + said["duplicates"] + sum(put_aside.values()) == said["messages"]
-    assert set(said["handled"]) == {"LabResultEvent", "DailyDeviceEvent", "NudgeEvent", "ProgramEvent"}
-    assert said["duplicates"] > 0
-    assert said["retried"] > 0
-    assert set(put_aside) == {
-        "unsigned",
-        "bad_signature",
-        "stale",
-        "unreadable",
-        "invalid_event",
-        "unknown_event",
-        "rejected",
-        "attempts_exhausted",
-        "conflicting_duplicate",
-    }
-    assert all(said["store"].values())
+    assert accounted(said) == said["messages"] == sum(one["messages"] for one in said["providers"])
+    thrive, sahha = said["providers"]
+    assert (thrive["provider"], sahha["provider"]) == ("thrive", "sahha")
+    assert (thrive["source"], thrive["kind"]) == (said["source"], said["kind"]) == ("events", "local")
+    assert set(thrive["handled"]) == {"LabResultEvent", "DailyDeviceEvent", "NudgeEvent", "ProgramEvent"}
+    assert set(sahha["handled"]) == {"ScoreEvent", "BiomarkerEvent", "ArchetypeEvent", "DataLogEvent"}
+    for one in (thrive, sahha):
+        assert accounted(one) == one["messages"]
+        assert one["duplicates"] > 0
+        assert one["retried"] > 0
+        assert set(one["dead_letters"]) == {
+            "unsigned",
+            "bad_signature",
+            "stale",
+            "unreadable",
+            "invalid_event",
+            "unknown_event",
+            "rejected",
+            "attempts_exhausted",
+            "conflicting_duplicate",
+        }
+    assert {name for name, count in said["store"].items() if not count} == NEEDS_A_KEY
     assert said["values"]
+
+
+def test_a_score_computed_again_counts(kept: tuple[Path, dict[str, Any]]) -> None:
+    """The demo's one score that comes again with a newer time, before its older self, is kept as it was last."""
+    _, said = kept
+    assert said["scored_member"] == "member-01"
+    (sleep,) = [score for score in said["scores"] if score["type"] == "sleep"]
+    assert (sleep["score"], sleep["state"]) == (0.82, "high")
 
 
 def test_the_dead_letters_are_there(kept: tuple[Path, dict[str, Any]]) -> None:
@@ -96,10 +124,11 @@ def test_what_it_suggests_works(kept: tuple[Path, dict[str, Any]]) -> None:
 
 
 def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Without --keep nothing is left; people get a summary on stdout and the progress on stderr."""
-    result = run(tmp_path, "demo", "--events", "40", "--seed", "7")
+    """Without --keep nothing is left, and no network was touched; the summary is on stdout, progress on stderr."""
+    result = run(tmp_path, "demo", "--events", "40", "--seed", "7", before=OFFLINE)
     assert result.returncode == 0, result.stderr
-    assert "Took effect" in result.stdout
+    for part in ("Took effect, of Thrive's", "Took effect, of Sahha's", "latest scores of member-01"):
+        assert part in result.stdout
     assert "bad_signature" in result.stdout
     assert "messages settled" in result.stderr
     assert "messages settled" not in result.stdout
@@ -109,7 +138,7 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_the_same_seed_makes_the_same_events(tmp_path: Path, kept: tuple[Path, dict[str, Any]]) -> None:
     """Two demos with one seed end with the same store."""
     again = json.loads(run(tmp_path, "demo", "--events", "100", "--json").stdout)
-    for name in ("messages", "handled", "store", "member", "values"):
+    for name in ("messages", "handled", "store", "member", "values", "scored_member", "scores"):
         assert again[name] == kept[1][name]
 
 
@@ -124,7 +153,7 @@ def test_it_overwrites_nothing(tmp_path: Path) -> None:
 def source(**settings: str) -> dict[str, str]:
     """A source `labs` of the user's, and the secret it is signed with."""
     named = {f"CONSUMER_SOURCES__LABS__{name}": value for name, value in settings.items()}
-    return named | {"CONSUMER_THRIVE__SIGNATURE__SECRETS": SECRET}
+    return named | {"CONSUMER_THRIVE__SIGNATURE__SECRETS": SECRET, "CONSUMER_SAHHA__SIGNATURE__SECRETS": SECRET}
 
 
 def through(folder: Path, **settings: str) -> dict[str, Any]:
@@ -133,9 +162,12 @@ def through(folder: Path, **settings: str) -> dict[str, Any]:
     assert result.returncode == 0, result.stderr
     assert SECRET not in result.stdout + result.stderr
     said: dict[str, Any] = json.loads(result.stdout)
-    assert sum(said["handled"].values()) + said["duplicates"] + sum(said["dead_letters"].values()) == said["messages"]
+    assert accounted(said) == said["messages"]
     assert said["dead_letters"].keys() >= {"unsigned", "bad_signature", "stale", "unreadable", "attempts_exhausted"}
-    assert all(said["store"].values())
+    sahha = settings.get("PROVIDER") == "sahha"
+    assert [one["provider"] for one in said["providers"]] == ["sahha" if sahha else "thrive"]
+    filled = {name for name, count in said["store"].items() if count}
+    assert filled == {name for name in said["store"].keys() - NEEDS_A_KEY if name.startswith("sahha_") == sahha}
     return said
 
 
@@ -149,6 +181,13 @@ def test_through_a_source_in_a_file(tmp_path: Path) -> None:
     assert "through source labs (local)" in result.stdout
     assert "consumer run --source labs" in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"mine.toml", "q"}
+
+
+def test_through_a_source_of_sahhas(tmp_path: Path) -> None:
+    """A source of Sahha's is gone through with webhooks, and only with them."""
+    said = through(tmp_path, KIND="local", PATH="q", PROVIDER="sahha")
+    assert (said["source"], said["kind"], said["member"], said["values"]) == ("labs", "local", None, [])
+    assert said["scores"]
 
 
 def test_events_of_others_are_not_taken(tmp_path: Path) -> None:
@@ -172,6 +211,7 @@ def test_a_source_that_cannot_be_gone_through(tmp_path: Path) -> None:
     for result in (
         run(tmp_path, "demo", "--source", "lab", **settings),
         run(tmp_path, "demo", "--source", "labs", **unsigned),
+        run(tmp_path, "demo", "--source", "labs", **unsigned, CONSUMER_SOURCES__LABS__PROVIDER="sahha"),
         run(tmp_path, "demo", "--config", "consumer.toml"),
     ):
         assert (result.returncode, result.stderr.count("\n")) == (2, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,13 +18,30 @@ from consumer import DispatchTable
 from consumer.app import opened_database
 from consumer.database import Database
 from consumer.errors import DatabaseError, SettingsError
-from consumer.events import DailyDeviceEvent, LabResultEvent, NudgeEvent, ProgramEvent, ThriveEvent
+from consumer.events import (
+    ArchetypeEvent,
+    BiomarkerEvent,
+    DailyDeviceEvent,
+    DataLogEvent,
+    Event,
+    LabResultEvent,
+    NudgeEvent,
+    ProgramEvent,
+    ScoreEvent,
+)
 from consumer.migrations import create_tables, missing_tables
-from consumer.models.thrive import LabResult
+from consumer.models.thrive import LabResult, Priority
 from consumer.settings_loading import load_settings
 from consumer.testing import Handled, TestConsumer, make_context, sample
-from handlers import store, table
-from handlers.tables import lab_results, lab_values, metadata
+from handlers import sahha_store, store, table
+from handlers.sahha_tables import (
+    sahha_archetypes,
+    sahha_biomarkers,
+    sahha_data_logs,
+    sahha_score_factors,
+    sahha_scores,
+)
+from handlers.tables import lab_results, lab_values, metadata, priorities, priority_lists, to_fetch
 
 NOON = datetime(2026, 3, 16, 12, tzinfo=UTC)
 
@@ -87,13 +105,116 @@ async def test_versions_at_the_same_time(database: Database) -> None:
         assert await kept(database) == ([("e3", VERSIONS[3].occurred_at)], ["3.0", "3.1", "3.2"])
 
 
-@pytest.mark.parametrize("event_class", [LabResultEvent, DailyDeviceEvent, NudgeEvent, ProgramEvent])
-async def test_every_event_is_handled(database_url: str, event_class: type[ThriveEvent[Any]]) -> None:
-    """Events of every shipped class are handled, with data and without."""
-    async with TestConsumer(table, settings={"database.url": database_url}) as consumer:
-        for _ in range(3):
-            assert await consumer.send(sample(event_class)) == Handled()
-        assert await consumer.send(sample(event_class, data=None)) == Handled()
+THRIVE = (LabResultEvent, DailyDeviceEvent, NudgeEvent, ProgramEvent)
+SAHHA = (ScoreEvent, BiomarkerEvent, ArchetypeEvent, DataLogEvent)
+
+
+async def test_every_event_is_handled(database_url: str) -> None:
+    """Events of every class that is shipped are handled, with data and without; none is forgotten."""
+    assert table.event_types == {*THRIVE, *SAHHA}
+    changes = {"database.url": database_url, "sahha.signature.max_age": "off"}
+    async with TestConsumer(table, settings=changes) as consumer:
+        for event_class in (*THRIVE, *SAHHA):
+            for _ in range(3):
+                assert await consumer.send(sample(event_class)) == Handled()
+        for event_class in THRIVE:
+            assert await consumer.send(sample(event_class, data=None)) == Handled()
+
+
+def computed(number: int, *, at: datetime, profile: str) -> Sequence[Event]:
+    """Events of every class of Sahha's about the same things of a profile, with that number for a value."""
+    whose = {"profile_id": profile, "external_id": f"member of {profile}"}
+    made = {**whose, "created_at_utc": at, "event_id": f"e{number}"}
+    period = {"periodicity": "daily", "start_date_time": NOON, "end_date_time": NOON}
+    factors = [{"name": f"{number}.{index}"} for index in range(number)]
+    logs = [{"id": name, "value": number} for name in ("a", "b")]
+    return (
+        sample(ScoreEvent, **made, type="sleep", score_date_time=NOON, score=number, factors=factors),
+        sample(BiomarkerEvent, **made, **period, category="c", type="t", aggregation="total", raw_value=str(number)),
+        sample(ArchetypeEvent, **made, **period, name="n", value=str(number)),
+        sample(DataLogEvent, **whose, event_id=f"e{number}", received_at_utc=at, data_logs=logs),
+    )
+
+
+async def keep(session: AsyncSession, event: Event) -> None:
+    """As the handler of its class would."""
+    context = make_context(session=session)
+    match event:
+        case ScoreEvent():
+            await sahha_store.keep_score(context, event)
+        case BiomarkerEvent():
+            await sahha_store.keep_biomarker(context, event)
+        case ArchetypeEvent():
+            await sahha_store.keep_archetype(context, event)
+        case DataLogEvent():
+            await sahha_store.keep_data_logs(context, event)
+        case _:
+            raise AssertionError
+
+
+@pytest.mark.usefixtures("store_tables")
+async def test_results_of_sahhas_may_come_in_any_order(database: Database) -> None:
+    """Any permutation of computed results, each given twice, ends in the newest; the event id breaks a tie."""
+    orders = list(itertools.permutations([(1, 0), (4, 1), (2, 2), (3, 2)]))
+    async with AsyncSession(database.engine) as session, session.begin():
+        for place, order in enumerate(orders):
+            for number, seconds in (*order, *order):
+                for event in computed(number, at=NOON + timedelta(seconds=seconds), profile=f"p{place}"):
+                    await keep(session, event)
+
+    async def seen(*columns: Column[Any]) -> set[Any]:
+        (whose, *_) = columns
+        found = (await session.execute(select(*columns).order_by(whose))).all()
+        assert {row[0] for row in found} == {f"p{place}" for place in range(len(orders))}
+        return {tuple(row[1:]) for row in found}
+
+    async with AsyncSession(database.engine) as session:
+        scores, factors, logs = sahha_scores.c, sahha_score_factors.c, sahha_data_logs.c
+        at = NOON + timedelta(seconds=2)
+        assert await seen(scores.profile_id, scores.score, scores.occurred_at, scores.event_id) == {(3.0, at, "e3")}
+        assert await seen(factors.profile_id, factors.position, factors.name) == {(0, "3.0"), (1, "3.1"), (2, "3.2")}
+        assert await seen(sahha_biomarkers.c.profile_id, sahha_biomarkers.c.raw_value) == {("3",)}
+        assert await seen(sahha_archetypes.c.profile_id, sahha_archetypes.c.value) == {("3",)}
+        assert await seen(logs.profile_id, logs.log_id, logs.value) == {("a", 3.0), ("b", 3.0)}
+
+
+@pytest.mark.usefixtures("store_tables")
+async def test_lists_of_priorities_may_come_in_any_order(database: Database) -> None:
+    """Whatever the order, the newest list is kept, whole, and nothing is left to be fetched; it may be empty."""
+
+    async def handled(session: AsyncSession, user_id: str, number: int) -> None:
+        at = NOON + timedelta(seconds=number)
+        event = sample(ProgramEvent, user_id=user_id, event_id=str(number), occurred_at=at, target=None)
+        context = make_context(session=session)
+        if number == 0:
+            await store.fetch_later(context, event, "program")
+            return
+        found = [Priority(user_priority_id=f"{number}.{rank}", rank=rank) for rank in range(number % 3)]
+        await store.keep_priorities(context, event, found)
+        await store.need_not_fetch(context, event, "program")
+
+    async with AsyncSession(database.engine) as session, session.begin():
+        for order in itertools.permutations((1, 2, 3)):
+            for number in (0, *order):
+                await handled(session, f"empty {order}", number)
+                await handled(session, f"full {order}", number if number < 3 else 5)
+    async with AsyncSession(database.engine) as session:
+        assert set(await session.scalars(select(priority_lists.c.event_id))) == {"3", "5"}
+        assert set(await session.scalars(select(priorities.c.priority_id))) == {"5.0", "5.1"}
+        assert len((await session.scalars(select(priorities.c.position))).all()) == 12
+        assert (await session.scalars(select(to_fetch.c.event_id))).all() == []
+
+
+@pytest.mark.usefixtures("store_tables")
+async def test_a_note_of_something_newer_stays(database: Database) -> None:
+    """What was announced after the event that is handled now is still to be fetched, also in the same instant."""
+    async with AsyncSession(database.engine) as session, session.begin():
+        context = make_context(session=session)
+        for noted, handled in (("2", "1"), ("2", "2"), ("2", "3")):
+            about = {"target": {"type": "lab_result", "id": f"{noted}{handled}"}, "user_id": "u1", "occurred_at": NOON}
+            await store.fetch_later(context, sample(LabResultEvent, **about, event_id=noted), "lab_result")
+            await store.need_not_fetch(context, sample(LabResultEvent, **about, event_id=handled), "lab_result")
+        assert (await session.scalars(select(to_fetch.c.resource_id))).all() == ["21"]
 
 
 async def test_tables_are_created_once(database: Database) -> None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import consumer
 from consumer.cli.init import command
-from consumer.project import shipped_handlers
+from consumer.project import shipped_handlers, write_project
 from consumer.settings_loading import load_settings
 
 ROOT = Path(consumer.__file__).parent.parent
@@ -26,8 +26,12 @@ FILES = {
     "README.md",
     "consumer.toml",
     "handlers/__init__.py",
+    "handlers/fetching.py",
+    "handlers/sahha_store.py",
+    "handlers/sahha_tables.py",
     "handlers/store.py",
     "handlers/tables.py",
+    "handlers/upserts.py",
     "pytest.ini",
     "requirements-dev.txt",
     "requirements.txt",
@@ -131,10 +135,39 @@ def test_its_settings_are_right(tmp_path: Path) -> None:
     text = path.read_text()
     assert local in text
     blocks = re.findall(r"(?:^# (?:\[|[a-z_.]+ = ).*\n)+", text, flags=re.MULTILINE)
-    for block, kind in zip(blocks, ("sqs", "storage_queue", "event_hubs"), strict=True):
-        path.write_text(text.replace(local, re.sub("^# ", "", block, flags=re.MULTILINE)))
+    queues = [block for block in blocks if block.startswith("# [sources.events]")]
+    for block, kind in zip(queues, ("sqs", "storage_queue", "event_hubs"), strict=True):
+        path.write_text(text.replace(local, uncommented(block)))
         assert tomllib.loads(path.read_text())["sources"]["events"]["kind"] == kind
         assert load_settings(env={}, cwd=tmp_path).settings.source("events").kind == kind
+    (key,) = [block for block in blocks if block.startswith("# [thrive]")]
+    path.write_text(text.replace(key, uncommented(key)))
+    (tmp_path / "secrets" / "thrive-tenant-key").write_text("a key\n")
+    assert load_settings(env={}, cwd=tmp_path).settings.thrive.tenant_key is not None
+    assert len(blocks) == len(queues) + 2  # and that of the second source, below
+
+
+def uncommented(block: str) -> str:
+    return re.sub("^# ", "", block, flags=re.MULTILINE)
+
+
+def test_a_source_of_sahhas_is_there_for_the_asking(tmp_path: Path) -> None:
+    """Its settings are a comment, which is as good as those of a project that is written with it."""
+    init(tmp_path / "one")
+    text = (tmp_path / "one" / "consumer.toml").read_text()
+    assert list(load_settings(env={}, cwd=tmp_path / "one").settings.sources) == ["events"]
+    assert not (tmp_path / "one" / "secrets" / "sahha").exists()
+    written = write_project(tmp_path / "two", sahha=True).written
+    assert set(written) == FILES | {"secrets/sahha"}
+    settings = load_settings(env={}, cwd=tmp_path / "two").settings
+    assert {name: settings.source(name).provider for name in settings.sources} == {
+        "events": "thrive",
+        "webhooks": "sahha",
+    }
+    assert len(settings.sahha.signature.secrets) == 1
+    assert stat.S_IMODE((tmp_path / "two" / "secrets" / "sahha").stat().st_mode) == 0o600
+    lines = (tmp_path / "two" / "consumer.toml").read_text().splitlines()
+    assert [line.removeprefix("# ") for line in lines] == [line.removeprefix("# ") for line in text.splitlines()]
 
 
 def test_its_test_passes(tmp_path: Path) -> None:
@@ -142,7 +175,7 @@ def test_its_test_passes(tmp_path: Path) -> None:
     init(tmp_path)
     result = inside(tmp_path, "-m", "pytest", "-q", "-W", "error")
     assert result.returncode == 0, result.stdout
-    assert "6 passed" in result.stdout
+    assert "7 passed" in result.stdout
 
 
 def test_it_handles_an_event(tmp_path: Path) -> None:

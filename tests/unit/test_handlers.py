@@ -121,7 +121,6 @@ async def test_cards_and_health_actions_are_kept(consumer: TestConsumer) -> None
         (DailyDeviceEvent, {"type": "daily_summary", "id": "x"}, "daily_summary"),
         (NudgeEvent, {"type": "card", "id": "x"}, "card"),
         (NudgeEvent, {"type": "health_action", "id": "x"}, "health_action"),
-        (NudgeEvent, {"type": "something new", "id": "x"}, "nudge"),
         (ProgramEvent, {"type": "program", "id": "x"}, "program"),
     ],
 )
@@ -133,6 +132,16 @@ async def test_an_event_without_data_is_noted(
         event = sample(event_class, user_id="u1", event_id=event_id, occurred_at=NOON, target=target, data=None)
         assert await consumer.send(event) == Handled()
     assert await rows(consumer, to_fetch, "kind", "resource_id", "event_id") == [(kind, "x", "2")]
+
+
+async def test_data_take_back_the_note(consumer: TestConsumer) -> None:
+    """Once an event brings what an earlier one only announced, it need not be fetched."""
+    target = {"type": "lab_result", "id": "lab-1"}
+    about = {"user_id": "u1", "target": target}
+    await consumer.send(sample(LabResultEvent, **about, event_id="1", occurred_at=NOON, data=None))
+    assert await rows(consumer, to_fetch, "resource_id") == ["lab-1"]
+    await consumer.send(sample(LabResultEvent, **about, event_id="2", occurred_at=NOON, data=LabResult()))
+    assert await rows(consumer, to_fetch, "resource_id") == []
 
 
 async def test_a_program_is_always_to_be_fetched(consumer: TestConsumer) -> None:
@@ -148,10 +157,12 @@ async def test_a_program_is_always_to_be_fetched(consumer: TestConsumer) -> None
         (sample(LabResultEvent, user_id=None), "no user"),
         (sample(LabResultEvent, data=LabResult(), target=None), "an id"),
         (sample(DailyDeviceEvent, data={}), "no date"),
+        (sample(NudgeEvent, data=None, target={"type": "something new", "id": "x"}), "target.type"),
+        (sample(LabResultEvent, data=None, target=None), "target.id is missing"),
     ],
 )
 async def test_what_cannot_be_stored_is_rejected(consumer: TestConsumer, event: ThriveEvent[Any], detail: str) -> None:
-    """An event that names no member, resource or day becomes a dead letter that says so."""
+    """An event that names no member, resource or day, nor what to fetch, becomes a dead letter that says so."""
     outcome = await consumer.send(event)
     assert isinstance(outcome, DeadLettered)
     assert outcome.reason == "rejected"
@@ -175,10 +186,15 @@ async def test_a_duplicate_changes_nothing(consumer: TestConsumer) -> None:
     assert await rows(consumer, lab_values) == kept
 
 
-async def test_every_table_says_where_its_rows_come_from(consumer: TestConsumer) -> None:
-    """All tables are made, and each has the event's id and time, or belongs to a row that has."""
+async def test_every_table_says_whose_its_rows_are_and_where_from(consumer: TestConsumer) -> None:
+    """All tables are made; each row says whose it is, and which event wrote it unless it is part of one that does."""
+    parts = {"lab_values": "lab_results", "priorities": "priority_lists", "sahha_score_factors": "sahha_scores"}
     async with consumer.session() as session:
         for kept in metadata.sorted_tables:
             assert await session.scalar(select(func.count()).select_from(kept)) == 0
-            assert "user_id" in kept.primary_key.columns
-            assert kept is lab_values or {"occurred_at", "event_id"} <= set(kept.columns.keys())
+            keys, columns = set(kept.primary_key.columns.keys()), set(kept.columns.keys())
+            assert "user_id" in keys or ("profile_id" in keys and "external_id" in columns)
+            if kept.name in parts:
+                assert set(metadata.tables[parts[kept.name]].primary_key.columns.keys()) == keys - {"position"}
+            else:
+                assert {"occurred_at", "event_id"} <= columns
