@@ -1,0 +1,178 @@
+"""Queue administration: `/v1/admin/org/queues/{queue_name}`, with the test publish before anything is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from aiohttp import web
+from pydantic import ConfigDict, Field
+
+from consumer.errors import ConsumerError
+from consumer.sandbox.answers import Refusal, data, no_content
+from consumer.sandbox.members import text_of
+from consumer.sandbox.parts import Parts
+from consumer.sandbox.publishing import ACCEPT_WITHIN, Publisher
+from consumer.sandbox.queue_targets import QueueTarget, open_target
+from consumer.sandbox.requests import Shape, body_of
+from consumer.sandbox.streams import ALL, STREAMS, stream_of
+
+__all__ = ["QueueAdmin"]
+
+_SHOWN: Final = {
+    "aws_sqs": ("queue_arn", "region", "role_arn", "publishing_principal_arn"),
+    "azure_event_hubs": ("namespace", "event_hub_name"),
+    "azure_storage_queue": ("account_name", "queue_name"),
+    "local": ("path",),
+}
+"""What is answered of each type's block; everything else is taken for a secret and only written."""
+_PRINCIPAL: Final = "arn:aws:iam::000000000000:role/sandbox-event-publisher"
+_OPEN_WITHIN: Final = 20.0
+
+
+class _Body(Shape):
+    """`type` is polymorphic; the block of the type is optional as far as the schema goes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    queue_name: str = Field(min_length=1, max_length=200)
+    type: Literal["aws_sqs", "azure_event_hubs", "azure_storage_queue", "local"]
+
+
+@dataclass(slots=True)
+class _Registration:
+    queue_name: str
+    kind: str
+    block: dict[str, Any]
+    created_at: str
+    updated_at: str
+
+    def shown(self) -> dict[str, Any]:
+        blocks: dict[str, Any] = dict.fromkeys(kind for kind in _SHOWN if kind != "local")
+        blocks[self.kind] = {name: self.block.get(name) for name in _SHOWN[self.kind]}
+        if self.kind == "aws_sqs":
+            blocks["aws_sqs"]["publishing_principal_arn"] = _PRINCIPAL
+        times = {"created_at": self.created_at, "updated_at": self.updated_at}
+        return {"queue_name": self.queue_name, "type": self.kind, **blocks, **times}
+
+
+class QueueAdmin:
+    """The queues that are registered, and the handlers of their routes."""
+
+    def __init__(self, parts: Parts, publisher: Publisher) -> None:
+        self._parts = parts
+        self._publisher = publisher
+        self._registered: dict[str, _Registration] = {}
+        self._changing = asyncio.Lock()
+
+    @property
+    def registered(self) -> dict[str, str]:
+        """The type of the queue of each stream that has one."""
+        return {name: one.kind for name, one in self._registered.items()}
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """POST: test publish, then store."""
+        return await self._store(request, replace=False)
+
+    async def replace(self, request: web.Request) -> web.StreamResponse:
+        """PUT: the same in the place of one that is there. Whether the platform tests then too is not published."""
+        return await self._store(request, replace=True)
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        """GET, without the write-only fields."""
+        return data(self._there(_stream(request)).shown())
+
+    async def remove(self, request: web.Request) -> web.StreamResponse:
+        """DELETE: later events are buffered."""
+        stream = _stream(request)
+        async with self._changing:
+            self._there(stream)
+            del self._registered[stream]
+            before = self._publisher.register(stream, None)
+        await _close(before)
+        self._parts.log.info("queue_removed", stream=stream)
+        return no_content()
+
+    def _there(self, stream: str) -> _Registration:
+        if stream not in self._registered:
+            raise Refusal(
+                404, "No queue is registered for this stream: its events are buffered", code="queue_not_configured"
+            )
+        return self._registered[stream]
+
+    async def _store(self, request: web.Request, *, replace: bool) -> web.StreamResponse:
+        stream = _stream(request)
+        body = await body_of(request, _Body)
+        _require_same_name(request, body)
+        block = (body.model_extra or {}).get(body.type) or {}
+        if not isinstance(block, dict):
+            raise _wrong(body.type, "expected an object")
+        async with self._changing:
+            if replace:
+                self._there(stream)
+            elif stream in self._registered:
+                raise Refusal(
+                    409, "A queue is registered for this stream: replace it with PUT", code="queue_already_configured"
+                )
+            target = await self._tested(body, block)
+            now = text_of(self._parts.clock.now())
+            created = self._registered[stream].created_at if replace else now
+            self._registered[stream] = _Registration(body.queue_name, body.type, block, created, now)
+            before = self._publisher.register(stream, target)
+        await _close(before)
+        self._parts.log.info("queue_registered", stream=stream, type=body.type)
+        return data(self._registered[stream].shown(), status=200 if replace else 201)
+
+    async def _tested(self, body: _Body, block: dict[str, Any]) -> QueueTarget:
+        """The queue, after it took a test message. Raises `Refusal` (400) with the provider's error."""
+        try:
+            async with asyncio.timeout(_OPEN_WITHIN):
+                target = await open_target(body.queue_name.lower().replace("-", "_"), body.type, block)
+            try:
+                async with asyncio.timeout(ACCEPT_WITHIN):
+                    await target.send([self._test_message(body.queue_name)])
+            except BaseException:
+                await _close(target)
+                raise
+        except (ConsumerError, TimeoutError) as error:
+            text = str(error) or "it took too long"
+            raise Refusal(
+                400,
+                f"The test publish failed: {text}",
+                details=[{"field": body.type, "code": "invalid_value", "message": text}],
+            ) from None
+        return target
+
+    def _test_message(self, queue_name: str) -> bytes:
+        """The synthetic test publish: unsigned, and what else it holds is not published."""
+        message = {
+            "event_id": str(uuid.uuid4()),
+            "event_type": "queue.test",
+            "occurred_at": text_of(self._parts.clock.now()),
+            "data": {"queue_name": queue_name, "message": "Synthetic test publish. No action needed."},
+        }
+        return json.dumps(message, separators=(",", ":")).encode()
+
+
+def _stream(request: web.Request) -> str:
+    stream = stream_of(request.match_info["queue_name"])
+    if stream is None:
+        raise _wrong("queue_name", f"expected one of {', '.join((*STREAMS, ALL))}")
+    return stream
+
+
+def _require_same_name(request: web.Request, body: _Body) -> None:
+    if body.queue_name != request.match_info["queue_name"]:
+        raise _wrong("queue_name", "expected the one in the path")
+
+
+def _wrong(field: str, message: str) -> Refusal:
+    return Refusal(422, f"{field}: {message}", details=[{"field": field, "code": "invalid_value", "message": message}])
+
+
+async def _close(target: QueueTarget | None) -> None:
+    if target is not None:
+        await target.close()
