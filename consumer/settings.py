@@ -100,6 +100,7 @@ _LONGEST_STORAGE_VISIBILITY = 7 * DAY
 _SHORTEST_HUB_RETENTION = HOUR
 _LONGEST_HUB_RETENTION = 90 * DAY
 _LONGEST_SQS_POLL = 20.0
+_LONGEST_RELAY_TIMEOUT = 15.0
 
 _DEFAULT_DEAD_LETTER_AGE = 60 * DAY
 _DEFAULT_RETENTION = 90 * DAY
@@ -198,6 +199,13 @@ class RelaySettings(Section):
     max_concurrency: Count = Field(500, description="relay: most webhooks in hand; beyond, 503 with Retry-After.")
     timeout: PositiveDuration = Field(10.0, description="relay: longest the queue may take to accept a webhook.")
     verify: bool = Field(False, description="relay: answer 401 to a bad signature; the worker verifies in any case.")
+
+    @field_validator("timeout")
+    @classmethod
+    def _timeout_leaves_time_to_answer(cls, timeout: float) -> float:
+        if timeout > _LONGEST_RELAY_TIMEOUT:
+            raise ValueError("expected 15s or less, since Sahha waits 30s for an answer, and a body may take 10s")
+        return timeout
 
 
 def _default_inbox(data: Mapping[str, Any]) -> InboxSettings:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import click
 import structlog
 
 from consumer.app import App
 from consumer.cli.common import config_option, handlers_options, load, run_async
+from consumer.cli.service import open_health_server, stopping_signals
 from consumer.collector import settle_collector
 from consumer.durations import parse_duration
-from consumer.errors import SettingsError
 from consumer.ops.logs import configure_logging
-from consumer.ops.server import serve_health
 from consumer.settings_loading import Loaded, load_settings
-from consumer.worker import Worker
 
 __all__ = ["command"]
 
@@ -72,10 +66,11 @@ def command(
             App.opened(loaded, only=source, reload=reload, poll_wait=_IDLE_POLL_WAIT if until_idle else None) as app,
             contextlib.AsyncExitStack() as stack,
         ):
-            if settings.health.enabled:
-                await _serve_health(stack, app, loaded)
+            await open_health_server(
+                stack, loaded, metrics=app.metrics, not_live=app.worker.not_live, not_ready=app.worker.not_ready
+            )
             settle_collector()
-            with _signals(app.worker):
+            with stopping_signals(app.worker.stop):
                 names = [intake.source.name for intake in app.worker.intakes]
                 _log.info("started", sources=names, database=app.database.dialect)
                 try:
@@ -89,55 +84,3 @@ def command(
             os._exit(1)
 
     run_async(main, uvloop=settings.uvloop)
-
-
-async def _serve_health(stack: contextlib.AsyncExitStack, app: App, loaded: Loaded) -> None:
-    """Open the health server for as long as the stack lasts.
-
-    A second worker on one machine finds the port taken. That is an error if somebody chose the port, because somebody
-    will ask there; otherwise handling events matters more.
-    """
-    chosen = loaded.settings.health
-    try:
-        port = await stack.enter_async_context(
-            serve_health(
-                host=chosen.host,
-                port=chosen.port,
-                metrics=app.metrics,
-                not_live=app.worker.not_live,
-                not_ready=app.worker.not_ready,
-            )
-        )
-    except SettingsError as error:
-        if loaded.origins.get("health.port") != "default":
-            raise
-        _log.warning("health_server_off", detail=str(error))
-    else:
-        _log.info("health_server", host=chosen.host, port=port)
-
-
-@contextlib.contextmanager
-def _signals(worker: Worker) -> Iterator[None]:
-    """First SIGTERM or SIGINT: stop cleanly. Second: exit at once with 128 + its number."""
-    loop = asyncio.get_running_loop()
-    chosen = (signal.SIGTERM, signal.SIGINT)
-    first = True
-
-    def received(number: int, _: FrameType | None) -> None:
-        # Not by the loop, which a handler that blocks it would keep from ever hearing of the second signal.
-        nonlocal first
-        if not first:
-            os._exit(128 + number)
-        first = False
-        loop.call_soon_threadsafe(stop, number)
-
-    def stop(number: int) -> None:
-        _log.info("signal", name=signal.Signals(number).name)
-        worker.stop()
-
-    before = [signal.signal(number, received) for number in chosen]
-    try:
-        yield
-    finally:
-        for number, handler in zip(chosen, before, strict=True):
-            signal.signal(number, handler)

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from aiohttp import web
 
 from consumer.errors import SettingsError
-from consumer.ops.metrics import CONTENT_TYPE, Metrics
+from consumer.ops.metrics import CONTENT_TYPE
 
-__all__ = ["serve_health"]
+__all__ = ["Probe", "Rendered", "serve_health"]
 
 Probe = Callable[[], "str | None"]
+"""Says what is wrong, or None."""
+
+
+class Rendered(Protocol):
+    """Metrics that can be written out."""
+
+    def render(self) -> bytes:
+        """In the text format of Prometheus."""
 
 
 @asynccontextmanager
 async def serve_health(
-    *, host: str, port: int, metrics: Metrics, not_live: Probe, not_ready: Probe
+    *, host: str, port: int, metrics: Rendered, not_live: Probe, not_ready: Probe
 ) -> AsyncIterator[int]:
     """Serve while the context lasts; yields the port (useful with `port` 0).
 

@@ -17,6 +17,7 @@ __all__ = [
     "Message",
     "Outgoing",
     "SelfWatching",
+    "SendPreparing",
     "SettleFailure",
     "Source",
     "Suspects",
@@ -100,6 +101,8 @@ class Capabilities:
     """How long a settling call may wait for more to go with it, in seconds."""
     leases: bool = True
     """Whether a received message comes back by itself unless its lease is renewed."""
+    largest_message: int | None = None
+    """Bytes of the largest message that can be sent; None without a limit, or without one that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +243,11 @@ class SelfWatching(Protocol):
 
     def not_live(self) -> str | None:
         """Why the process should be restarted, or None."""
+
+
+@runtime_checkable
+class SendPreparing(Protocol):
+    """A source that needs more for sending than `open` makes, and can have it made before the first send."""
+
+    async def prepare_sending(self) -> None:
+        """Make it; `capabilities.largest_message` is right from then on. May be called again if it raised."""

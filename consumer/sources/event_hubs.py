@@ -30,7 +30,7 @@ from consumer.sources.event_hubs_messages import Reading
 from consumer.sources.event_hubs_owned import Owned
 from consumer.sources.event_hubs_ownership import Ownerships
 from consumer.sources.event_hubs_parking import Parker
-from consumer.sources.event_hubs_sending import send_all
+from consumer.sources.event_hubs_sending import LARGEST_MESSAGE, largest_message, send_all
 
 if TYPE_CHECKING:
     from consumer.database import Database
@@ -75,6 +75,7 @@ class EventHubsSource:
         self._interrupted = False
         self.on_lost: Callable[[Sequence[Message]], None] | None = None
         self._turn: deque[str] = deque()
+        self._largest_message = LARGEST_MESSAGE
 
     @property
     def capabilities(self) -> Capabilities:
@@ -90,6 +91,7 @@ class EventHubsSource:
             max_receives=1,
             settle_linger=_LINGER,
             leases=False,
+            largest_message=self._largest_message,
         )
 
     # Opening and closing
@@ -259,6 +261,10 @@ class EventHubsSource:
         return failures
 
     # Everything else
+
+    async def prepare_sending(self) -> None:
+        """Open the link to send by, which tells how large an event may be."""
+        self._largest_message = await largest_message(self._hub.producer, name=self.name)
 
     async def send(self, messages: Sequence[Outgoing]) -> None:
         """Put events on the hub; those with one ordering key, its partition key, in order."""

@@ -11,9 +11,19 @@ from consumer.sources.base import Outgoing
 from consumer.sources.event_hubs_errors import hub_trouble
 from consumer.sources.event_hubs_messages import by_key
 
-__all__ = ["send_all"]
+__all__ = ["LARGEST_MESSAGE", "largest_message", "send_all"]
+
+LARGEST_MESSAGE: Final = 255 * 1024
+"""What every hub takes: 256 KiB in the basic tier, 1 MiB in others, less what an event has beside its body."""
 
 _SEND_LIMIT: Final = 15.0
+_FRAME: Final = 1024
+
+
+async def largest_message(producer: Any, *, name: str) -> int:
+    """The bytes of the largest body that this hub takes, as its link tells. Raises SourceRefused, SourceUnavailable."""
+    batch = await _new_batch(producer, None, name)
+    return int(batch.max_size_in_bytes) - _FRAME
 
 
 async def send_all(producer: Any, messages: Sequence[Outgoing], *, name: str) -> None:

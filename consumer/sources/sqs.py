@@ -14,7 +14,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -133,6 +133,7 @@ class SqsSource:
                 raise trouble(self.name, "client", error) from None
             stack.callback(self._forget_client)
             self._facts = await self._read_facts()
+            self._capabilities = replace(self._capabilities, largest_message=self._facts.largest_message)
             self._stack = stack.pop_all()
 
     def _forget_client(self) -> None:

@@ -32,6 +32,8 @@ class Facts:
     fifo: bool = False
     content_based: bool = False
     visibility: int = 30
+    largest_message: int = 262_144
+    """What SQS had as its only limit for long, and what older queues still have; 1 MiB is the most now."""
     redrive_after: int | None = None
     """`maxReceiveCount` of the redrive policy; None without one."""
     denied: bool = False
@@ -47,6 +49,7 @@ class Facts:
             fifo=attributes.get("FifoQueue") == "true",
             content_based=attributes.get("ContentBasedDeduplication") == "true",
             visibility=int(attributes.get("VisibilityTimeout", 30)),
+            largest_message=int(attributes.get("MaximumMessageSize", 262_144)),
             redrive_after=None if count is None else int(count),
         )
 

@@ -90,6 +90,7 @@ class StorageQueueSource:
             max_delay=LONGEST_DELAY - _DELAY_MARGIN,
             poll_wait=settings.poll_wait,
             max_receives=min(_MOST_RECEIVES, math.ceil(settings.max_in_flight / _PAGE)),
+            largest_message=LONGEST_MESSAGE,
         )
 
     @property

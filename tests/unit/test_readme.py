@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 _IMPORTS = """
 from typing import ClassVar
 from pydantic import BaseModel
-from consumer.events import ThriveEvent
+from consumer.events import NudgeEvent, ThriveEvent
 class Journey(BaseModel): ...
 """
 _JOURNEY = """
@@ -50,8 +50,8 @@ def test_every_dead_letter_reason_is_explained() -> None:
 
 def test_the_example_works(tmp_path: Path) -> None:
     """The handlers and their test, copied as they are, pass."""
-    handlers, event, test = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    (tmp_path / "handlers.py").write_text(f"{_IMPORTS}{handlers}{event}{_JOURNEY}")
+    handlers, event, test, nudge = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / "handlers.py").write_text(f"{_IMPORTS}{handlers}{event}{_JOURNEY}{nudge}")
     (tmp_path / "test_it.py").write_text(test)
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--asyncio-mode=auto", "test_it.py"],
