@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 __all__ = [
     "ApiError",
@@ -170,6 +172,11 @@ class ApiError(ConsumerError):
         self.message = message
         self.details = tuple(details)
         self.request_id = request_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # How exceptions are copied and pickled otherwise knows positional arguments only.
+        facts = ("status", "code", "message", "details", "request_id")
+        return partial(type(self), self.call, **{fact: getattr(self, fact) for fact in facts}), ()
 
 
 class CredentialsRefused(ApiError):

@@ -64,9 +64,12 @@ class Unavailable(Exception):
     """
 
     def __init__(self, retry_after: float | None = None, *, why: str | None = None) -> None:
-        super().__init__(*([] if why is None else [why]))
+        super().__init__()
         self.why = why
         self.retry_after = _seconds("Unavailable(retry_after)", retry_after)
+
+    def __str__(self) -> str:
+        return self.why or ""
 
 
 class Reject(Exception):
@@ -78,6 +81,10 @@ class Reject(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__()
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type[Reject], tuple[str]]:
+        # The detail is no argument of the exception, so that no traceback prints it.
+        return Reject, (self.detail,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def _options(settings: HttpSettings) -> HttpOptions:
     return HttpOptions(
         timeout=settings.timeout,
         connect_timeout=settings.connect_timeout,
+        total=settings.total,
         attempts=settings.attempts,
         max_concurrency=settings.max_concurrency,
         max_rps=settings.max_rps,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer.context import Context, Platforms
+from consumer.deadline import handler_time
 from consumer.waiting import Waited
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Runner:
         self._deadlines[id(item)] = time.monotonic() + _time_limit(item, handler)
         started = time.perf_counter()
         try:
-            with Waited() as waited:
+            with Waited() as waited, handler_time(_time_limit(item, handler)):
                 said = await handler.function(item.event, context)
         finally:
             del self._deadlines[id(item)]

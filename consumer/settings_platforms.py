@@ -63,6 +63,9 @@ class HttpSettings(Section):
 
     timeout: PositiveDuration = Field(20.0, description="Longest one request may take.")
     connect_timeout: PositiveDuration = Field(5.0, description="Longest making a connection may take.")
+    total: PositiveDuration = Field(
+        25.0, description="Longest a whole call may take, with its token and repeats; less than the handler's time."
+    )
     attempts: Count = Field(3, description="How often a request that may safely be repeated is made before giving up.")
     max_concurrency: Count = Field(10, description="Most requests under way at once.")
     max_rps: OptionalRate = Field(None, description="Most requests a second; unset: as many as there are.")

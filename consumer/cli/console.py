@@ -20,7 +20,8 @@ from consumer.errors import ConsumerError, SettingsError
 
 __all__ = ["clear_errors", "harmless", "print_table", "progress"]
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# The later ones turn text around, or break lines where nobody expects it.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _EVERY: Final = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -38,7 +39,7 @@ def clear_errors() -> Iterator[None]:
 
 def harmless(text: str) -> str:
     """Text from outside with its control characters spelt out: a message must not steer the operator's terminal."""
-    visible = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    visible = _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
     return visible.encode("utf-8", "backslashreplace").decode()
 
 

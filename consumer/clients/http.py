@@ -11,11 +11,11 @@ import functools
 import json as json_codec
 import ssl
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import stamina
@@ -26,11 +26,14 @@ from consumer import __version__
 from consumer.clients.pacing import Pacer
 from consumer.clients.retry_after import wait_asked
 from consumer.clients.urls import fill, proxy_for, require_secure
+from consumer.deadline import time_left
 from consumer.errors import ApiError, ApiErrorDetail, ConsumerError, NotFound
 from consumer.outcomes import Unavailable
 from consumer.retry import backoff
 
 __all__ = ["UNREADABLE", "Http", "HttpOptions", "Reply", "api_error", "read_json"]
+
+T = TypeVar("T")
 
 UNREADABLE: Final = "unreadable_answer"
 """`ApiError.code` for an answer that is not what the call promises."""
@@ -66,6 +69,12 @@ class HttpOptions:
     """Most requests begun in a second, repeats included."""
     retry_budget: float = 10.0
     """How long all waiting between one request's attempts may take together."""
+    total: float = 25.0
+    """Longest a whole call may take: getting a token, waiting for a turn, all attempts; never less than `timeout`.
+
+    Below the 30 seconds a handler has unless told otherwise, so that a platform that hangs ends as `Unavailable`, for
+    which no attempt is counted.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +125,42 @@ class Http:
     """Makes requests to one API. Its connection pool is made by the first request, in the loop that runs then."""
 
     def __init__(self, base_url: str, *, options: HttpOptions, errors: ErrorReader) -> None:
-        """`base_url` is https, or http on loopback (`ValueError` otherwise)."""
-        self._base = str(require_secure(base_url)).rstrip("/")
+        """`base_url` is https, or http on loopback, and no more than a path follows (`ValueError` otherwise)."""
+        base = require_secure(base_url)
+        if base.raw_query_string or base.raw_fragment:
+            raise ValueError("expected an address that ends after its path")
+        self._base = str(base).rstrip("/")
         self._options = options
+        self._total = max(options.total, options.timeout)
         self._errors = errors
         self._pacer = Pacer(options.max_rps)
         self._turns = asyncio.Semaphore(options.max_concurrency)
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+
+    async def whole(self, call: str, work: Coroutine[Any, Any, T]) -> T:
+        """What a whole call gives, which may be several requests, or raises.
+
+        Raises `Unavailable` after `HttpOptions.total` seconds, or when a handler it is made for is about to run out of
+        time. What else is raised comes without the frames below:
+        their variables hold credentials and answers, and there are tools that print the variables of a traceback.
+        """
+        failed: Exception
+        limit = asyncio.timeout(self._time())
+        try:
+            async with limit:
+                return await work
+        except (ConsumerError, Unavailable, ValueError) as error:
+            failed = error
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            failed = Unavailable(why=f"{call}: no answer in time")
+        try:
+            raise failed.with_traceback(None)
+        finally:
+            del failed  # which has this frame in its traceback
 
     async def request(
         self,
@@ -144,11 +181,12 @@ class Http:
         in `final` are answers like any other refusal, although they usually pass.
 
         Raises `Unavailable` for connect errors, time-outs, 408, 429 and 5xx, once the attempts are used up; `ApiError`
-        for other refusals (`NotFound` for 404 and 410), redirects, and answers too large or broken.
+        for other refusals (`NotFound` for 404 and 410), redirects, and answers too large or broken; `ValueError` for
+        arguments that cannot be sent.
         """
         call = f"{method} {template}"
         url = URL(f"{self._base}{fill(template, path, query)}", encoded=True)
-        body = None if json is None else json_codec.dumps(json, allow_nan=False, separators=(",", ":")).encode()
+        body = None if json is None else _written(json)
         kind = {} if body is None else {"content-type": "application/json"}
         return await self._repeat(
             _Request(call, method, url, {"accept": "application/json", **kind, **headers}, body, frozenset(final)),
@@ -171,8 +209,13 @@ class Http:
         if session is not None:
             await session.close()
 
+    def _time(self) -> float:
+        left = time_left()
+        return self._total if left is None else min(self._total, left)
+
     async def _repeat(self, request: _Request, *, repeatable: bool) -> Reply:
-        waits = _Waits(self._options.retry_budget)
+        self._stay_in_one_loop()
+        waits = _Waits(self._options.retry_budget, ends=time.monotonic() + self._time())
         failed: _AttemptFailed
         try:
             async for attempt in stamina.retry_context(
@@ -234,6 +277,13 @@ class Http:
             retry_after=wait_asked(status, answer.headers, datetime.now(UTC)),
         )
 
+    def _stay_in_one_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise ConsumerError("the client belongs to the event loop it was first used in: make one for each loop")
+
     def _opened(self) -> aiohttp.ClientSession:
         if self._closed:
             raise ConsumerError("the client is closed")
@@ -272,10 +322,11 @@ class _AttemptFailed(Exception):
 
 
 class _Waits:
-    """Decides, for stamina, whether and when to try again: within the budget, and as the server asks."""
+    """Decides, for stamina, whether and when to try again: within the budget, before the end, as the server asks."""
 
-    def __init__(self, budget: float) -> None:
+    def __init__(self, budget: float, *, ends: float) -> None:
         self._left = budget
+        self._ends = ends
         self._failures = 0
 
     def after(self, error: Exception) -> bool | float:
@@ -285,10 +336,19 @@ class _Waits:
         wait = error.retry_after
         if wait is None:
             wait = backoff(self._failures, base=_FIRST_WAIT, cap=_LONGEST_WAIT)
-        if wait > self._left:
+        if wait > self._left or time.monotonic() + wait >= self._ends:
             return False
         self._left -= wait
         return wait
+
+
+def _written(value: Any) -> bytes:
+    try:
+        return json_codec.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    except (ValueError, TypeError, RecursionError):
+        pass
+    # Outside the handler: json's own errors show values.
+    raise ValueError("the request holds something that JSON cannot")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from consumer.errors import ConsumerError
+from consumer.errors import ApiError, ConsumerError
 
 __all__ = ["MintedToken", "TokenCache"]
+
+T = TypeVar("T")
+
+_UNAUTHORIZED = frozenset({401})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,26 @@ class TokenCache:
         if task.cancelled():
             raise ConsumerError("the client is closed")
         return task.result()
+
+    async def spend(self, key: str, send: Callable[[str], Awaitable[T]], *, over: Collection[int] = _UNAUTHORIZED) -> T:
+        """What `send` gives for the token of `key`, tried once more with a new one after a status in `over`.
+
+        Such a refusal has had no effect, so whatever was sent may be sent again. Raises what minting and `send` raise.
+        """
+        token = await self.get(key)
+        try:
+            return await send(token)
+        except ApiError as error:
+            if error.status not in over:
+                raise
+        self.drop(key, token)
+        token = await self.get(key)
+        try:
+            return await send(token)
+        except ApiError as error:
+            if error.status in over:
+                self.drop(key, token)
+            raise
 
     def drop(self, key: str, token: str) -> None:
         """Forget `token`, which was refused; a newer one for the same key stays."""

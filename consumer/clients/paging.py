@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["MAX_PAGES", "Page", "walk"]
+
+T = TypeVar("T")
 
 MAX_PAGES = 10_000
 """Where a walk ends at the latest."""
@@ -23,9 +25,13 @@ class Page:
 
 
 async def walk(
-    fetch: Callable[[int, int], Awaitable[Page]], *, page_size: int, most: int | None = None
-) -> AsyncIterator[Any]:
-    """Every item of a list, asked for with `fetch(offset, limit)`; at most `most` of them.
+    fetch: Callable[[int, int], Awaitable[Page]],
+    read: Callable[[Any], T],
+    *,
+    page_size: int,
+    most: int | None = None,
+) -> AsyncIterator[T]:
+    """Every item of a list, asked for with `fetch(offset, limit)` and given as `read` reads it; at most `most` of them.
 
     It ends after `total` items; without a total, after a page that is not full; and in any case at an empty page, at
     one that came before, and after `MAX_PAGES`.
@@ -43,7 +49,7 @@ async def walk(
             return
         if mark is not None:
             seen.add(mark)
-        for item in page.items if left is None else page.items[:left]:
+        for item in map(read, page.items[:left]):
             yield item
         offset += len(page.items)
         left = None if left is None else left - len(page.items)

@@ -59,9 +59,9 @@ class SahhaClient:
         options: HttpOptions | None = None,
     ) -> None:
         """`list_style` is how lists are written in queries: `types=a&types=b` (`repeat`) or `types=a,b` (`comma`)."""
-        self._http = Http(base_url, options=options or HttpOptions(), errors=read_error)
+        http = Http(base_url, options=options or HttpOptions(), errors=read_error)
         credentials = Credentials(client_id, client_secret, app_id, app_secret)
-        self._calls = SahhaCalls(self._http, credentials)
+        self._calls = SahhaCalls(http, credentials)
         self._list_style: ListStyle = list_style
         self.profiles = Profiles(self._calls)
         self.demographics = Demographics(self._calls)
@@ -77,9 +77,8 @@ class SahhaClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections and forget all tokens."""
+        """Close the connections and forget all tokens; later calls raise `ConsumerError`."""
         await self._calls.close()
-        await self._http.close()
 
     def replace_client_secret(self, secret: str | None) -> None:
         """Use another client secret from now on; tokens made with the old one are forgotten."""

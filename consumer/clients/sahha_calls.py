@@ -16,9 +16,10 @@ from consumer.clients.http import Http, Reply
 from consumer.clients.member_tokens import MintedToken, TokenCache
 from consumer.clients.sahha_reading import read_present
 from consumer.clients.sahha_tokens import MARGIN, minted
+from consumer.clients.urls import fill
 from consumer.errors import ApiError, CredentialsRefused, NotConfigured, SettingsError
+from consumer.models.base import is_header_text
 from consumer.models.sahha_profiles import SahhaAccountToken, SahhaProfileToken
-from consumer.models.sahha_values import is_header_text
 
 __all__ = ["Credentials", "SahhaCalls"]
 
@@ -65,7 +66,16 @@ class SahhaCalls:
         self, method: str, template: str, *, json: Any, headers: Mapping[str, str] = _NOTHING, repeatable: bool = False
     ) -> Reply:
         """A request without a token of this client's; `headers` are all the credentials it carries."""
-        return await self._http.request(method, template, json=json, headers=headers, repeatable=repeatable)
+        work = self._http.request(method, template, json=json, headers=headers, repeatable=repeatable)
+        return await self._http.whole(f"{method} {template}", work)
+
+    async def as_app(self, method: str, template: str, *, json: Any) -> Reply:
+        """A request as the app. Raises `NotConfigured` without its credentials."""
+
+        async def sent() -> Reply:
+            return await self._http.request(method, template, json=json, headers=self._app_headers())
+
+        return await self._http.whole(f"{method} {template}", sent())
 
     async def as_account(
         self,
@@ -94,8 +104,7 @@ class SahhaCalls:
         request = _Request("profile", method, template, _NOTHING, (), json, repeatable)
         return await self._with_token(self._profiles, external_id, request)
 
-    def app_headers(self) -> dict[str, str]:
-        """The app's credentials. Raises `NotConfigured` without them."""
+    def _app_headers(self) -> dict[str, str]:
         given = self._credentials
         app_id, secret = _both(
             ("APP_ID", given.app_id), ("APP_SECRET", given.app_secret), "registering profiles as an app needs"
@@ -106,18 +115,14 @@ class SahhaCalls:
 
     async def account_token(self) -> SahhaAccountToken:
         """A new token of the account. Raises `NotConfigured` without its credentials."""
-        given = self._credentials
-        client_id, secret = _both(
-            ("CLIENT_ID", given.client_id), ("CLIENT_SECRET", given.client_secret), "calls of Sahha's API need"
-        )
-        body = {"clientId": client_id, "clientSecret": secret}
+        call = f"POST {_ACCOUNT_TOKEN}"
         try:
-            reply = await self.unauthorized("POST", _ACCOUNT_TOKEN, json=body, repeatable=True)
+            reply = await self._http.whole(call, self._ask_for_account_token())
         except ApiError as error:
             if error.status not in _WRONG_CREDENTIALS:
                 raise
             raise CredentialsRefused.of(error) from None
-        return read_present(f"POST {_ACCOUNT_TOKEN}", reply, SahhaAccountToken)
+        return read_present(call, reply, SahhaAccountToken)
 
     async def mint_profile_token(
         self, external_id: str, *, read_only: bool | None = None, lifetime: int | None = None
@@ -129,9 +134,10 @@ class SahhaCalls:
         return read_present(f"POST {_PROFILE_TOKEN}", reply, SahhaProfileToken)
 
     async def close(self) -> None:
-        """Forget all tokens, and stop making any."""
+        """Stop what is under way, and forget all tokens."""
         await self._accounts.close()
         await self._profiles.close()
+        await self._http.close()
 
     async def _mint_for_account(self, _: str) -> MintedToken:
         made = await self.account_token()
@@ -141,21 +147,19 @@ class SahhaCalls:
         made = await self.mint_profile_token(external_id)
         return minted(made.profile_token, made.expires_in, now=time.time())
 
+    async def _ask_for_account_token(self) -> Reply:
+        given = self._credentials
+        client_id, secret = _both(
+            ("CLIENT_ID", given.client_id), ("CLIENT_SECRET", given.client_secret), "calls of Sahha's API need"
+        )
+        body = {"clientId": client_id, "clientSecret": secret}
+        return await self._http.request("POST", _ACCOUNT_TOKEN, json=body, repeatable=True)
+
     async def _with_token(self, tokens: TokenCache, key: str, request: _Request) -> Reply:
-        token = await tokens.get(key)
-        try:
-            return await self._send(request, token)
-        except ApiError as error:
-            if error.status not in request.token_is_over:
-                raise
-        tokens.drop(key, token)
-        token = await tokens.get(key)
-        try:
-            return await self._send(request, token)
-        except ApiError as error:
-            if error.status in request.token_is_over:
-                tokens.drop(key, token)
-            raise
+        # What cannot be in a path is found before a token is made for it.
+        fill(request.template, request.path)
+        work = tokens.spend(key, lambda token: self._send(request, token), over=request.token_is_over)
+        return await self._http.whole(f"{request.method} {request.template}", work)
 
     async def _send(self, request: _Request, token: str) -> Reply:
         return await self._http.request(

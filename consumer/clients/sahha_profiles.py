@@ -8,6 +8,7 @@ from typing import Any
 from consumer.clients.sahha_calls import SahhaCalls
 from consumer.clients.sahha_queries import body_of, checked, filters, non_empty
 from consumer.clients.sahha_reading import read_one, read_present
+from consumer.models.base import is_header_text
 from consumer.models.sahha import (
     Demographic,
     DeviceInformation,
@@ -15,7 +16,6 @@ from consumer.models.sahha import (
     ProfilePage,
     SahhaProfileToken,
 )
-from consumer.models.sahha_values import is_header_text
 
 __all__ = ["Demographics", "Devices", "Profiles"]
 
@@ -50,9 +50,7 @@ class Profiles:
 
         Raises `NotConfigured` without an app id and app secret.
         """
-        headers = self._calls.app_headers()
-        body = {"externalId": _id(external_id)}
-        reply = await self._calls.unauthorized("POST", _REGISTER_BY_APP, json=body, headers=headers)
+        reply = await self._calls.as_app("POST", _REGISTER_BY_APP, json={"externalId": _id(external_id)})
         return read_present(f"POST {_REGISTER_BY_APP}", reply, SahhaProfileToken)
 
     async def token(

@@ -27,6 +27,7 @@ def read_many(call: str, reply: Reply, model: type[M]) -> list[M]:
             return [model.model_validate(item) for item in answer]
         except ValidationError:
             pass
+    del answer  # there are tools that print the variables of a traceback
     raise ApiError(call, status=reply.status, code=UNREADABLE)
 
 
@@ -39,6 +40,7 @@ def read_one(call: str, reply: Reply, model: type[M]) -> M | None:
         return model.model_validate(answer)
     except ValidationError:
         pass
+    del answer
     raise ApiError(call, status=reply.status, code=UNREADABLE)
 
 

@@ -95,7 +95,8 @@ class ThriveClient:
 
         Raises `Reject` when the event names nothing to fetch, or is of a class nothing is known about.
         """
-        return await self._fetcher.fetch(event, fresh=fresh)
+        call = f"fetching for a {type(event).__name__}"
+        return await self._calls.whole(call, self._fetcher.fetch(event, fresh=fresh))
 
     async def token(self, user_id: str) -> MemberToken:
         """A fresh token of a member, for use elsewhere. This client's own calls mint and keep theirs."""

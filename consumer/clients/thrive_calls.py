@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -15,12 +16,13 @@ from consumer.clients.paging import Page, walk
 from consumer.clients.thrive_errors import envelope, fit
 from consumer.clients.urls import fill
 from consumer.errors import ApiError, CredentialsRefused, NotConfigured, SettingsError
-from consumer.models.base import PlatformModel
+from consumer.models.base import PlatformModel, is_header_text
 from consumer.models.thrive_api import MemberToken
 
 __all__ = ["Changes", "ThriveCalls", "changed", "day_text", "fresh_key", "time_text"]
 
 M = TypeVar("M", bound=PlatformModel)
+T = TypeVar("T")
 
 Changes = Mapping[str, Any]
 
@@ -35,9 +37,9 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 class _Call:
     method: str
     template: str
-    path: Mapping[str, str]
-    query: Sequence[tuple[str, str]]
-    json: Any
+    path: Mapping[str, str] = field(repr=False)
+    query: Sequence[tuple[str, str]] = field(repr=False)
+    json: Any = field(repr=False)
     idempotency_key: str | None
     repeatable: bool | None
     final: Collection[int]
@@ -83,7 +85,7 @@ class ThriveCalls:
     ) -> Reply:
         """Call with the tenant key. Raises `NotConfigured` without one, else what `Http.request` raises."""
         call = _Call(method, template, path, _given(query), json, idempotency_key, repeatable, final)
-        return await self._with_tenant_key(call, self._key())
+        return await self._http.whole(str(call), self._with_tenant_key(call))
 
     async def as_member(
         self,
@@ -104,25 +106,20 @@ class ThriveCalls:
         """
         everything = {"user_id": user_id, **path}
         call = _Call(method, template, everything, _given(query), json, idempotency_key, repeatable, ())
+        # What cannot be in a path is found before a token is minted for it.
         fill(template, everything)
-        token = await self._tokens.get(user_id)
-        try:
-            return await self._with_bearer(call, token)
-        except ApiError as error:
-            if error.status != _UNAUTHORIZED:
-                raise
-        self._tokens.drop(user_id, token)
-        token = await self._tokens.get(user_id)
-        try:
-            return await self._with_bearer(call, token)
-        except ApiError as error:
-            if error.status == _UNAUTHORIZED:
-                self._tokens.drop(user_id, token)
-            raise
+        return await self._http.whole(
+            str(call), self._tokens.spend(user_id, lambda token: self._with_bearer(call, token))
+        )
 
     async def put_bytes(self, url: str, content: bytes, headers: Mapping[str, str]) -> None:
         """Put bytes at a pre-signed address of somebody else's, without any credential of ours."""
-        await self._http.put_bytes("PUT {upload_url}", url, content, headers=headers)
+        call = "PUT {upload_url}"
+        await self._http.whole(call, self._http.put_bytes(call, url, content, headers=headers))
+
+    async def whole(self, call: str, work: Coroutine[Any, Any, T]) -> T:
+        """Several calls as one, as far as time goes: see `Http.whole`."""
+        return await self._http.whole(call, work)
 
     async def read(self, model: type[M], user_id: str, template: str, **kwargs: Any) -> M:
         """GET a member's resource as a model; `kwargs` as for `as_member`."""
@@ -158,13 +155,10 @@ class ThriveCalls:
         async def fetch(offset: int, limit: int) -> Page:
             window = [("limit", str(limit)), ("offset", str(offset))]
             reply = await self.as_member(user_id, "GET", template, path=path, query=[*query, *window])
-            answer = envelope(call, reply)
-            if not isinstance(answer["data"], list):
-                raise ApiError(call, status=reply.status, code=UNREADABLE)
-            return Page(answer["data"], _total(answer))
+            return _page(call, reply)
 
-        async for item in walk(fetch, page_size=page_size, most=most):
-            yield fit(call, _OK, model, item)
+        async for item in walk(fetch, partial(fit, call, _OK, model), page_size=page_size, most=most):
+            yield item
 
     async def token(self, user_id: str) -> MemberToken:
         """A fresh token of a member (`POST /v1/auth/token`); the cache is not asked."""
@@ -183,9 +177,9 @@ class ThriveCalls:
             raise NotConfigured(f"{_TENANT_KEY} is not set: Thrive's API needs it")
         return self._tenant_key
 
-    async def _with_tenant_key(self, call: _Call, key: str) -> Reply:
+    async def _with_tenant_key(self, call: _Call) -> Reply:
         try:
-            return await self._request(call, {"taih-tenant-key": key})
+            return await self._request(call, {"taih-tenant-key": self._key()})
         except ApiError as error:
             if error.status != _UNAUTHORIZED:
                 raise
@@ -210,8 +204,12 @@ class ThriveCalls:
 
 
 def fresh_key(given: str | None) -> str:
-    """The idempotency key given, or a new one."""
-    return given if given is not None else str(uuid.uuid4())
+    """The idempotency key given, or a new one. Raises `ValueError` for one that a header cannot hold."""
+    if given is None:
+        return str(uuid.uuid4())
+    if not is_header_text(given):
+        raise ValueError("idempotency_key: expected printable ASCII text")
+    return given
 
 
 def changed(changes: Changes) -> dict[str, Any]:
@@ -248,9 +246,17 @@ def _given(query: Sequence[tuple[str, str | None]]) -> list[tuple[str, str]]:
 
 def _usable(tenant_key: str | None) -> str | None:
     key = (tenant_key or "").strip()
-    if not key.isascii() or not key.isprintable():
+    if key and not is_header_text(key):
         raise SettingsError(f"{_TENANT_KEY}: expected printable ASCII text")
     return key or None
+
+
+def _page(call: str, reply: Reply) -> Page:
+    answer = envelope(call, reply)
+    if isinstance(answer["data"], list):
+        return Page(answer["data"], _total(answer))
+    del answer  # there are tools that print the variables of a traceback
+    raise ApiError(call, status=reply.status, code=UNREADABLE)
 
 
 def _total(answer: Mapping[str, Any]) -> int | None:

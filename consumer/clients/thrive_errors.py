@@ -46,16 +46,17 @@ def read_error(call: str, status: int, headers: Mapping[str, str], body: bytes) 
     if isinstance(detail, list):
         details = [_fastapi_detail(one) for one in _rows(detail)]
         return api_error(call, status=status, code="validation_error", details=details, request_id=asked)
-    message = _text(detail) or _text(body.decode(errors="replace"))
+    message = _text(detail) or _text(body[: 4 * _LONGEST].decode(errors="replace"))
     return api_error(call, status=status, message=message or None, request_id=asked)
 
 
 def envelope(call: str, reply: Reply) -> Mapping[str, Any]:
     """The JSON object of a successful answer, which has `data`. Raises `ApiError` for anything else."""
     value = reply.json(call)
-    if not isinstance(value, dict) or "data" not in value:
-        raise ApiError(call, status=reply.status, code=UNREADABLE)
-    return value
+    if isinstance(value, dict) and "data" in value:
+        return value
+    del value  # there are tools that print the variables of a traceback
+    raise ApiError(call, status=reply.status, code=UNREADABLE)
 
 
 def fit(call: str, status: int, model: type[M], value: Any) -> M:
@@ -64,7 +65,8 @@ def fit(call: str, status: int, model: type[M], value: Any) -> M:
         return model.model_validate(value)
     except (ValueError, TypeError, OverflowError, RecursionError):
         pass
-    # Outside the handler: a validation error holds what it was given.
+    # Outside the handler, and without it among the variables: a validation error holds what it was given.
+    del value
     raise ApiError(call, status=status, code=UNREADABLE)
 
 

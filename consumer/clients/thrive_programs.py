@@ -22,10 +22,14 @@ class Scores:
         self._calls = calls
 
     async def bio_age(self, user_id: str) -> BioAge | None:
-        """A member's biological age; None until it has been computed."""
+        """A member's biological age; None until it has been computed. Raises `NotFound` for an unknown member."""
+        template = f"{_MEMBER}/bio-age"
         try:
-            return await self._calls.read(BioAge, user_id, f"{_MEMBER}/bio-age")
-        except NotFound:
+            return await self._calls.read(BioAge, user_id, template)
+        except NotFound as error:
+            # A token cannot be minted for a member who is not there.
+            if error.call != f"GET {template}":
+                raise
             return None
 
     def bio_age_history(

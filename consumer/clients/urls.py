@@ -56,7 +56,13 @@ def proxy_for(url: URL) -> str | None:
     if not proxy or proxy_bypass(f"{url.host}:{url.port}"):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    if not proxy.startswith(("http://", "https://")):
+    try:
+        parsed = URL(proxy)
+        fits = parsed.scheme in {"http", "https"} and bool(parsed.host)
+    except ValueError:
+        fits = False
+    if not fits:
+        # Without the address: it may hold a password.
         raise SettingsError(f"{url.scheme.upper()}_PROXY: expected an http:// or https:// address")
     return proxy
 

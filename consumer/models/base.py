@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 from pydantic_core import PydanticCustomError
 
-__all__ = ["CalendarDate", "Flag", "Number", "PlatformModel", "Rows", "Timestamp"]
+__all__ = ["CalendarDate", "Flag", "Number", "PlatformModel", "Rows", "Timestamp", "is_header_text"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,11 @@ class PlatformModel(BaseModel):
 
     def __str__(self) -> str:
         return repr(self)
+
+
+def is_header_text(value: str) -> bool:
+    """Whether a header can carry the text as it is: a line break in it would be another header."""
+    return bool(value) and value.isascii() and value.isprintable() and not value.isspace()
 
 
 def _no_flag(value: Any) -> Any:

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from consumer.models.base import CalendarDate, Flag, Number, Rows, Timestamp
+from consumer.models.base import CalendarDate, Flag, Number, Rows, Timestamp, is_header_text
 from consumer.models.sahha_base import SahhaModel
-from consumer.models.sahha_values import decode_value, is_header_text
+from consumer.models.sahha_values import decode_value
 
 __all__ = [
     "DataLogItem",

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-__all__ = ["RawValue", "Value", "decode_value", "is_header_text", "plain_recording_method"]
+__all__ = ["RawValue", "Value", "decode_value", "plain_recording_method"]
 
 Value = int | float | datetime | str | None
 """A decoded value: what its type promises, or the raw value where it cannot be read as that."""
@@ -46,11 +46,6 @@ def decode_value(value_type: str | None, raw: RawValue) -> Value:
 def plain_recording_method(raw: str | None) -> str | None:
     """A recording method in one spelling: `RECORDING_METHOD_MANUAL_ENTRY` and `manual_entry` are the same."""
     return None if raw is None else raw.strip().lower().removeprefix(_RECORDING_METHOD)
-
-
-def is_header_text(value: str) -> bool:
-    """Whether a header can carry the text as it is: a line break in it would be another header."""
-    return bool(value) and value.isascii() and value.isprintable() and not value.isspace()
 
 
 def _integer(raw: Any) -> int | None:

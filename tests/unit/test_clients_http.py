@@ -385,9 +385,10 @@ def test_no_proxy_is_honoured_and_a_proxy_that_cannot_work_is_named(monkeypatch)
     assert proxy_for(url) is None
     monkeypatch.setenv("no_proxy", "other.example")
     assert proxy_for(url) == "http://proxy.example.net:3128"
-    monkeypatch.setenv("https_proxy", "socks5://x")
-    with pytest.raises(SettingsError, match=r"^HTTPS_PROXY"):
-        proxy_for(url)
+    for proxy in ("socks5://x", "http://user:word@[::1", "http://", "https://:443"):
+        monkeypatch.setenv("https_proxy", proxy)
+        with pytest.raises(SettingsError, match=r"^HTTPS_PROXY: expected an http:// or https:// address$"):
+            proxy_for(url)
 
 
 async def test_a_closed_client_says_so():

@@ -330,7 +330,8 @@ async def test_nothing_shows_a_secret_a_token_or_a_member(caplog, capsys):
                     seen.extend([repr(error), str(error), *traceback.format_exception(error)])
                     seen.extend(repr(detail) for detail in getattr(error, "details", ()))
             seen += [
-                repr(part) for part in (api, api.profiles, api.logs, api._calls, api._calls._credentials, api._http)
+                repr(part)
+                for part in (api, api.profiles, api.logs, api._calls, api._calls._credentials, api._calls._http)
             ]
             seen += [repr(await api.account_token()), repr(await api.profiles.token(CANARY))]
             await api.close()

@@ -172,5 +172,10 @@ def test_every_error_body_is_an_api_error(status, body):
 @settings(max_examples=50)
 @given(error=st.dictionaries(st.sampled_from(["code", "message", "details", "request_id"]), _json), detail=_json)
 def test_every_error_body_of_the_documented_shapes_is_an_api_error(error, detail):
-    for value in ({"error": error}, {"detail": detail}, {"detail": [detail, {"loc": [detail, 1], "msg": detail}]}):
+    for value in (
+        {"error": error},
+        {"error": detail},
+        {"detail": detail},
+        {"detail": [detail, {"loc": [detail, 1], "msg": detail}]},
+    ):
         assert isinstance(read_error("GET /x", 422, {}, json.dumps(value).encode()), ApiError)
