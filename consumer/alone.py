@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -58,7 +58,7 @@ class Alone:
         self._retry_base = retry_base
         self._retry_cap = retry_cap
         self._suspects = asyncio.Lock()
-        self._successes = 0
+        self._successes = Counter[str]()
         self._troubles: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
 
     async def verdict(self, item: Item, *, defer: bool) -> Verdict | None:
@@ -188,11 +188,15 @@ class Alone:
         retry_after: float | None = None,
         failed: HandlerFailed | None = None,
     ) -> Verdict:
-        """Own trouble is not the event's fault, unless it meets it again and again while others get through."""
-        troubles, successes = self._troubles.pop(item.key, (0, -1))
-        if successes != self._successes:
+        """Own trouble is not the event's fault, unless it meets it again and again while others get through.
+
+        Others of its source: another platform's events prove nothing about what this one's need.
+        """
+        successes = self._successes[item.route.source]
+        troubles, successes_then = self._troubles.pop(item.key, (0, -1))
+        if successes_then != successes:
             troubles += 1
-        self._troubles[item.key] = (troubles, self._successes)
+        self._troubles[item.key] = (troubles, successes)
         if len(self._troubles) > _REMEMBERED:
             self._troubles.popitem(last=False)
         if troubles >= _TROUBLES and await self._healthy():
@@ -210,7 +214,7 @@ class Alone:
     def settled(self, item: Item, verdict: Verdict) -> None:
         """Remember what a verdict says about others: successes prove that no trouble is general."""
         if isinstance(verdict, Handled):
-            self._successes += 1
+            self._successes[item.route.source] += 1
             item.route.guard.handled()
         if not isinstance(verdict, GivenBack | Lost):
             self._troubles.pop(item.key, None)

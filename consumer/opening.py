@@ -58,6 +58,9 @@ def _open_envelope(held: Held, route: Route, index: int, raw: bytes) -> Item:
     item.signed_at = opened.signed_at
     try:
         event = route.reader.read(opened)
+    except VerificationError as error:
+        item.proven = error.proven
+        return _refused(item, error.reason, str(error))
     except InvalidEvent as error:
         item.verdict = DeadLettered("invalid_event", str(error))
         item.event_id, item.event_type = route.reader.facts(opened)

@@ -33,7 +33,10 @@ class EventReader(Protocol):
     """Makes a platform's events of bodies whose signature holds."""
 
     def read(self, opened: Opened) -> Event:
-        """The typed event. Raises `InvalidEvent`, whose text names fields and holds no value."""
+        """The typed event. Raises `InvalidEvent`, whose text names fields and holds no value.
+
+        Raises `VerificationError` where what came along unsigned says something else than the body does.
+        """
 
     def facts(self, opened: Opened) -> tuple[str | None, str | None]:
         """Id and type of an event that cannot be read, as far as it states them. Raises nothing."""

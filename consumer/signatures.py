@@ -374,7 +374,9 @@ def _header(headers: Mapping[str, str], wanted: str) -> str | None:
 
 
 def _sahha_time(content: Mapping[str, Any]) -> datetime | None:
-    written = content.get("createdAtUtc", content.get("receivedAtUtc"))
+    written = content.get("createdAtUtc")
+    if written is None:
+        written = content.get("receivedAtUtc")
     return instant(written) if isinstance(written, str) else None
 
 

@@ -9,12 +9,12 @@ A platform that does not answer raises `Unavailable`: the source pauses, the eve
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from consumer import Context, NotConfigured, Reject
+from consumer import Context, NotConfigured, Reject, Retry
 from consumer.errors import NotFound, SettingsError
 from consumer.events import NudgeEvent, ThriveEvent
 from consumer.models.thrive import HealthAction, NudgeCard, Priority
@@ -26,6 +26,9 @@ D = TypeVar("D")
 
 REPORT_CARDS_AS = "HANDLERS_REPORT_CARDS_AS"
 """The environment variable that says what to report of a card: see `fetched_nudge`."""
+
+_LOOKS = 3
+"""How often something must not be there before it counts as gone: an event may be faster than what it is about."""
 
 _STEPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "opened": {"pending": ("opened",)},
@@ -55,16 +58,15 @@ async def choices() -> AsyncIterator[Choices]:
 async def fetched(context: Context, event: ThriveEvent[D]) -> D | None:
     """What an event is about: its own data, else one call. None when there is neither data nor a tenant key.
 
-    Raises `Reject` when the platform no longer has it or the event does not say what to fetch, `Unavailable`,
-    `ApiError`.
+    Raises `Reject` when the platform no longer has it or the event does not say what to fetch, `Retry` when it may not
+    have it yet, `Unavailable`, `ApiError`.
     """
-    try:
-        resource: D = await context.thrive.fetch(event)
-    except NotConfigured:
-        return event.data
-    except NotFound:
-        raise Reject("the platform no longer has it") from None
-    return resource
+    with _found(context):
+        try:
+            resource: D = await context.thrive.fetch(event)
+        except NotConfigured:
+            return event.data
+        return resource
 
 
 async def fetched_priorities(context: Context, event: ThriveEvent[Any]) -> list[Priority] | None:
@@ -73,12 +75,11 @@ async def fetched_priorities(context: Context, event: ThriveEvent[Any]) -> list[
     Raises as `fetched` does.
     """
     user_id = member_of(event)
-    try:
-        return [priority async for priority in context.thrive.programs.priorities(user_id)]
-    except NotConfigured:
-        return None
-    except NotFound:
-        raise Reject("the platform no longer has it") from None
+    with _found(context):
+        try:
+            return [priority async for priority in context.thrive.programs.priorities(user_id)]
+        except NotConfigured:
+            return None
 
 
 async def fetched_nudge(context: Context, event: NudgeEvent) -> NudgeCard | HealthAction | None:
@@ -92,20 +93,30 @@ async def fetched_nudge(context: Context, event: NudgeEvent) -> NudgeCard | Heal
     It is reported before anything is written, and may be reported by an attempt that then fails. So the platform is
     asked for the card's status first: what was reported before, by an earlier attempt or by the member, stays.
     """
-    nudge = await fetched(context, event)
-    wanted: str | None = context.state.report_cards_as
-    if wanted is None or not isinstance(nudge, NudgeCard) or nudge.interaction_status not in _STEPS[wanted]:
-        return nudge
-    if event.data is None:
-        return await _reported(context, event, nudge, wanted)
+    with _found(context):
+        nudge = await fetched(context, event)
+        wanted: str | None = context.state.report_cards_as
+        if wanted is None or not isinstance(nudge, NudgeCard) or nudge.interaction_status not in _STEPS[wanted]:
+            return nudge
+        if event.data is None:
+            return await _reported(context, event, nudge, wanted)
+        try:
+            fresh = await context.thrive.fetch(event, fresh=True)  # what came with the event was so when it was sent
+        except NotConfigured:
+            context.log.warning("card_not_reported", why="CONSUMER_THRIVE__TENANT_KEY is not set")
+            return nudge
+        return await _reported(context, event, fresh, wanted) if isinstance(fresh, NudgeCard) else fresh
+
+
+@contextmanager
+def _found(context: Context) -> Iterator[None]:
+    """What it means when the platform has not what is asked of it inside: not yet, or no longer."""
     try:
-        fresh = await context.thrive.fetch(event, fresh=True)  # what came with the event was so when it was sent
-    except NotConfigured:
-        context.log.warning("card_not_reported", why="CONSUMER_THRIVE__TENANT_KEY is not set")
-        return nudge
+        yield
     except NotFound:
+        if context.delivery.attempt < _LOOKS:
+            raise Retry from None
         raise Reject("the platform no longer has it") from None
-    return await _reported(context, event, fresh, wanted) if isinstance(fresh, NudgeCard) else fresh
 
 
 async def _reported(context: Context, event: NudgeEvent, card: NudgeCard, wanted: str) -> NudgeCard:

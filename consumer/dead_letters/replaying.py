@@ -263,7 +263,7 @@ class Replay:
         for item in line.items:
             verdict = item.verdict or await self._outcome(item)
             if isinstance(verdict, GivenBack):
-                self._troubled(verdict.why)
+                self._troubled(verdict.why if verdict.detail is None else f"{verdict.why}: {verdict.detail}")
                 return None
             fates.append(_fate(verdict))
         undone = [fate for fate in fates if fate not in DONE]

@@ -48,7 +48,14 @@ def _no_flag(value: Any) -> Any:
 
 def _aware(value: datetime) -> datetime:
     # The platforms' times without an offset are UTC (Thrive's `/docs/base-url-and-format`: always UTC).
-    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        # Midnight of the first day there is, east of Greenwich: no database could keep it.
+        raise PydanticCustomError("timestamp", "Input should be a time") from None
+    return value
 
 
 def _written_date(value: Any) -> Any:

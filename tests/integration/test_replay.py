@@ -310,12 +310,12 @@ def test_a_member_of_a_delivery_still_open(project: Project) -> None:
 
 
 def test_trouble_of_our_own_stops(project: Project) -> None:
-    """When what handlers depend on stays away the replay stops, says how many lines are left, and blames none."""
+    """When what handlers depend on stays away the replay stops, says why and how many lines are left, blaming none."""
     project.put_aside(*(letter(number) for number in range(30)))
-    project.handlers("raise Unavailable")
+    project.handlers("raise Unavailable(why='GET /v1/users: HTTP 503')")
     result = project.run("replay", "--yes")
     assert result.exit_code == 1
-    assert result.stderr.endswith("(Unavailable): 30 lines are left\n")
+    assert result.stderr.endswith("(Unavailable: GET /v1/users: HTTP 503): 30 lines are left\n")
     assert project.fates() == []
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +17,12 @@ from consumer import Context, DispatchTable, Retry, SahhaSignature
 from consumer.app import build_source
 from consumer.dead_letters.reading import Entry, read
 from consumer.envelope import wrap_neutral
-from consumer.events import BiomarkerEvent, DataLogEvent, SahhaEvent, ScoreEvent
+from consumer.events import BiomarkerEvent, DataLogEvent, ProgramEvent, SahhaEvent, ScoreEvent
 from consumer.settings_loading import load_settings
 from consumer.sources import event_hubs_parking as parking_module
 from consumer.sources.base import Outgoing
 from consumer.testing import sample_body
-from tests.conformance.rig import SECRET, Rig, effect, effects_table, eventually
+from tests.conformance.rig import SECRET, Rig, effect, effects_table, eventually, program, signed
 from tests.emulators.storage_queue_stub import StorageQueueStub
 from tests.faults.harness_azure import hurry, opened_hub
 from tests.integration.cli_project import SECRET as PROJECT_SECRET
@@ -124,6 +125,52 @@ async def test_storage_queue(tmp_path: Path) -> None:
         await rig.consume(table())
     assert len(rig.effects()) == 1
     assert rig.reasons() == Counter(unsigned=1)
+
+
+async def test_both_platforms_in_one_worker(tmp_path: Path) -> None:
+    """Each source believes its own platform only, and a message of the other is put aside, whatever it is wrapped in.
+
+    What was captured and sent again with other headers does nothing and closes no lane: the member's next event gets
+    through, also where a dead letter parks its lane.
+    """
+    queue = str(tmp_path / "queue.db")
+    both = {"KIND": "local", "PATH": queue, "POLL_WAIT": "0.1", "LANE_ON_DEAD_LETTER": "park"}
+    sahha = {f"SOURCES__WELL__{name}": value for name, value in both.items()} | {
+        "SOURCES__WELL__PATH": str(tmp_path / "other.db"),
+        "SOURCES__WELL__PROVIDER": "sahha",
+        "SAHHA__SIGNATURE__SECRETS": SECRET,
+    }
+    rig = Rig(tmp_path, both, sahha)
+    handled = table()
+    handled.on(ProgramEvent)(effect)
+    first, second = (webhook(ScoreEvent, externalId="u1") for _ in range(2))
+    name, whom, claim = first.headers
+    renamed = [{**first.headers, claim: "New"}, {**first.headers, claim: DataLogEvent.event_types[0]}]
+    renamed += [{**first.headers, whom: "u2"}, {**first.headers, name.swapcase(): first.headers[name]}]
+    thrive = signed(program("thrive"))
+    wrapped = wrap_neutral(provider="thrive", body=thrive, headers=first.headers, received_at=RECEIVED_AT)
+    array = b"[" + first.envelope + b"," + wrapped + b"]"
+    nested = wrap_neutral(provider="sahha", body=first.envelope, headers=first.headers, received_at=RECEIVED_AT)
+    hostile = [Outgoing(first.body, headers=headers) for headers in renamed]
+    await rig.publish([Outgoing(first.body, headers=first.headers), Outgoing(first.envelope), Outgoing(thrive)])
+    well = build_source(rig.load().settings.source("well"))
+    await well.open()
+    hostile += map(Outgoing, (thrive, wrapped, nested, array))
+    honest = [Outgoing(one.body, headers=one.headers) for one in (first, second)]
+    await well.send([replace(one, ordering_key="u1") for one in (honest[0], *hostile, honest[1])])
+    await well.close()
+    await rig.consume(handled)
+    assert sorted(rig.effects().values()) == [1, 1, 1]
+    assert {event_id.split(":")[0] for event_id in rig.effects()} == {"thrive", "sahha"}
+    found = Counter((letter["source"], letter["reason"]) for letter in rig.dead_letters())
+    assert found == {
+        ("labs", "unsigned"): 1,
+        ("labs", "unreadable"): 1,
+        ("well", "unknown_event"): 1,
+        ("well", "unsigned"): 1,
+        ("well", "bad_signature"): 1,
+        ("well", "unreadable"): 5,
+    }
 
 
 HANDLERS = """

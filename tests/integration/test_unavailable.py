@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from consumer import Context, Unavailable
-from consumer.events import ProgramEvent
-from tests.conformance.rig import Rig, effects_table, eventually, program, signed
+from consumer.errors import CredentialsRefused, NotConfigured
+from consumer.events import LabResultEvent, ProgramEvent
+from tests.conformance.rig import Rig, effect, effects_table, eventually, lab_result, program, signed
 from tests.faults.harness_azure import logged
 
 
@@ -33,3 +35,47 @@ async def test_a_pause_says_what_is_gone(tmp_path: Path) -> None:
         details.append(paused.get("detail"))
         said.pop()
     assert details == [None, ("GET /v1/users/{user_id}/labs: HTTP 503" + " " * 1000)[:200], None]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (NotConfigured("CONSUMER_SAHHA__CLIENT_ID is not set"), "CONSUMER_SAHHA__CLIENT_ID is not set"),
+        (
+            CredentialsRefused("GET /v1/users/{user_id}/labs", status=401, code="revoked", message="user u-1"),
+            "GET /v1/users/{user_id}/labs: HTTP 401, revoked",
+        ),
+    ],
+)
+async def test_credentials_pause_the_source_and_others_go_on(tmp_path: Path, trouble: Exception, said: str) -> None:
+    """The pause names the setting or the call; events that need no credentials are handled, the others when they can.
+
+    No attempt is counted meanwhile.
+    """
+    table = effects_table()
+    mended = False
+
+    @table.on(LabResultEvent)
+    async def call(event: LabResultEvent, context: Context) -> None:
+        if not mended:
+            raise trouble
+        await effect(event, context)
+
+    table.on(ProgramEvent)(effect)
+    rig = Rig(tmp_path, {"KIND": "local", "PATH": str(tmp_path / "queue.db"), "POLL_WAIT": "0.1"})
+    await rig.publish([signed(lab_result("needs-a-key")), signed(program("free"))])
+    with capture_logs() as logs:
+        async with rig.worker(table) as app:
+            await eventually(lambda: logged(logs, "source_paused"))
+            (intake,) = app.worker.intakes
+            intake.breaker.first = intake.breaker.cap = 0.02
+            await eventually(lambda: rig.effects()["free"])
+            mended = True
+            await eventually(lambda: rig.effects()["needs-a-key"])
+    paused = logged(logs, "source_paused")[0]
+    assert (paused["source"], paused["reason"], paused["detail"]) == ("labs", type(trouble).__name__, said)
+    assert "u-1" not in str(logs)
+    assert logged(logs, "handler_failed") == []
+    assert rig.effects() == {"needs-a-key": 1, "free": 1}
+    assert rig.rows("SELECT attempt FROM effects") == [(1,), (1,)]
+    assert rig.dead_letters() == []

@@ -131,3 +131,10 @@ def test_schema_less_partner_model() -> None:
     with pytest.raises(InvalidEvent, match="OddEvent: data: expected") as caught:
         ThriveReader(classes=[OddEvent]).read_body(body("odd", data={"raw": CANARY}))
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ["0001-01-01T00:00:00+12:00", "9999-12-31T23:59:59-12:00"])
+def test_times_that_are_none_in_utc_are_refused(written: str) -> None:
+    """No database could keep them, and each attempt to would be a failed one."""
+    with pytest.raises(ValidationError, match="occurred_at"):
+        LabResultEvent(event_id="1", event_type="lab", occurred_at=written)

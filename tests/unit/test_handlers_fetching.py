@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -138,9 +139,11 @@ async def test_a_key_takes_back_what_was_noted_without_one(
 
 
 async def test_what_the_platform_no_longer_has_is_rejected(consumer: TestConsumer, member: Member) -> None:
-    """A resource, or a member, that is not there becomes a dead letter, because waiting does not bring it back."""
+    """A resource, or a member, that is not there the third time either becomes a dead letter: waiting does not help."""
     gone = sample(LabResultEvent, user_id=member.user_id, target={"type": "lab_result", "id": "gone"}, data=None)
     for event in (gone, sample(ProgramEvent, user_id=str(UUID(int=1)))):
+        for _ in range(2):
+            assert isinstance(await consumer.send(event), WillRetry)
         outcome = await consumer.send(event)
         assert isinstance(outcome, DeadLettered)
         assert (outcome.reason, outcome.detail) == ("rejected", "the platform no longer has it")
@@ -158,6 +161,39 @@ async def test_a_platform_that_is_down_costs_no_attempt(
     sandbox.parts.faults.replace([])
     assert await consumer.send(event) == Handled()
     assert consumer.dead_letters == []
+
+
+async def test_an_event_may_be_faster_than_what_it_is_about(consumer: TestConsumer, member: Member) -> None:
+    """What the platform does not have yet is asked for again, and kept once it is there."""
+    lab = member.labs.all()[0]
+    lab_result_id = lab["lab_result_id"]
+    event = sample(
+        LabResultEvent, user_id=member.user_id, target={"type": "lab_result", "id": lab_result_id}, data=None
+    )
+    member.labs.drop(lab_result_id)
+    assert isinstance(await consumer.send(event), WillRetry)
+    member.labs.put(lab_result_id, lab)
+    assert await consumer.send(event) == Handled()
+    assert await rows(consumer, lab_results, "lab_result_id") == [lab_result_id]
+
+
+async def test_a_platform_that_hangs_costs_no_attempt(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that takes the request and says nothing is gone, too, before the handler's own time is up."""
+    settings = {"max_attempts": 1, "sources.test.handler_timeout": 1.0}
+
+    async def answer(_: Seen) -> web.Response:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async with (
+        scripted(answer) as server,
+        ThriveClient(base_url=server.url, tenant_key="a key") as client,
+        TestConsumer(table, thrive=client, settings=settings) as consumer,
+    ):
+        for cls in (LabResultEvent, ProgramEvent, NudgeEvent):
+            assert isinstance(await consumer.send(sample(cls, data=None)), WillRetry)
+    assert consumer.dead_letters == []
+    assert capsys.readouterr().err == ""  # what a handler raises is printed, but for what it means to say
 
 
 async def test_others_can_write_while_a_handler_fetches() -> None:

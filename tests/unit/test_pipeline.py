@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from sqlalchemy import text
 from consumer import Context, DispatchTable, Reject, Retry, ThriveSignature, Unavailable
 from consumer.database import Database
 from consumer.deliveries import Held, Item
-from consumer.errors import ConsumerError
+from consumer.errors import ConsumerError, CredentialsRefused, NotConfigured
 from consumer.events import DailyDeviceEvent, LabResultEvent, NudgeEvent
 from consumer.events.reading import ThriveReader
 from consumer.guard import Guard
@@ -314,16 +314,40 @@ async def test_a_group_is_not_observable(bench: Any) -> None:
         assert max(runs.values()) > 1, "nothing was grouped, so this showed nothing"
 
 
-async def test_a_crowd_does_not_make_a_handler_look_slow(bench: Any) -> None:
-    """Of thousands submitted at once to a handler nobody knows, a few hundred run alone; the rest share commits."""
+class WorkClock:
+    """A clock on which time passes only with work, so that what is measured does not depend on the machine."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        for module in ("pipeline", "running", "waiting"):
+            monkeypatch.setattr(f"consumer.{module}.time", self)
+
+    def work(self) -> float:
+        self.now += 0.0001
+        return self.now
+
+    monotonic = work
+    """Asked by the pipeline for each run it begins, which is work too."""
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+async def test_a_crowd_does_not_make_a_handler_look_slow(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands submitted at once to a handler nobody knows, a hundred or so run alone; the rest share commits."""
     table = DispatchTable()
     crowd: set[Any] = set()
+    monkeypatch.setattr("consumer.pipeline._GROUP_SECONDS", 60.0)
 
     @table.on(LabResultEvent)
     async def handle(event: LabResultEvent, context: Context) -> None:
         await write(context, event.event_id)
+        clock.work()
 
     async with bench(table) as at:
+        names = [f"e{n:04}" for n in range(1500)]
+        items = [at.item(name) for name in names]
+        clock = WorkClock(monkeypatch)
         start_alone = at.pipeline._start_alone
 
         def counting(item: Item) -> None:
@@ -331,10 +355,9 @@ async def test_a_crowd_does_not_make_a_handler_look_slow(bench: Any) -> None:
             start_alone(item)
 
         at.pipeline._start_alone = counting
-        names = [f"e{n:04}" for n in range(1500)]
-        await at.together(*map(at.item, names))
+        await at.together(*items)
         assert await at.rows() == names
-        assert len(crowd) < 1000
+        assert len(crowd) < 300
 
 
 async def test_the_same_event_twice_in_hand_waits_for_the_first(bench: Any) -> None:
@@ -470,6 +493,60 @@ async def test_trouble_that_follows_one_event_while_others_pass_is_its_own(bench
             verdict = await at.outcome("e1")
         assert isinstance(verdict, WillRetry)
         assert await at.attempts() == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        NotConfigured("CONSUMER_THRIVE__TENANT_KEY is not set"),
+        CredentialsRefused("GET /v1/users/{user_id}/labs", status=401, message="tenant t-1 is revoked"),
+    ],
+)
+async def test_credentials_missing_or_refused_are_no_events_fault(bench: Any, trouble: Exception) -> None:
+    """No attempt is counted, and what is said names the setting or the call. With others passing, it counts."""
+    table = DispatchTable()
+
+    @table.on(LabResultEvent)
+    async def handle(event: LabResultEvent, context: Context) -> None:
+        raise trouble
+
+    @table.on(NudgeEvent)
+    async def fine(event: NudgeEvent, context: Context) -> None: ...
+
+    async with bench(table) as at:
+        for _ in range(5):
+            verdict = await at.outcome("e1")
+            assert verdict == GivenBack(type(trouble).__name__)
+            assert verdict.detail == str(trouble)
+            assert "t-1" not in verdict.detail
+        assert await at.attempts() == 0
+        verdicts = []
+        for n in range(2):
+            assert await at.outcome(f"n{n}", NudgeEvent) == Handled()
+            verdicts.append(type(await at.outcome("e1")))
+        assert verdicts == [GivenBack, WillRetry]
+        assert await at.attempts() == 1
+
+
+async def test_what_another_source_gets_done_blames_nobody(bench: Any) -> None:
+    """Trouble with one platform follows its events only, however well those of the other platform go meanwhile."""
+    table = DispatchTable()
+
+    @table.on(LabResultEvent)
+    async def handle(event: LabResultEvent, context: Context) -> None:
+        raise Unavailable
+
+    @table.on(NudgeEvent)
+    async def fine(event: NudgeEvent, context: Context) -> None: ...
+
+    async with bench(table) as at:
+        mine = at.route
+        for n in range(5):
+            at.route = replace(mine, source="wellness", guard=Guard())
+            assert await at.outcome(f"n{n}", NudgeEvent) == Handled()
+            at.route = mine
+            assert isinstance(await at.outcome("e1"), GivenBack)
+        assert await at.attempts() == 0
 
 
 async def test_replay_runs_once_and_counts_nothing(bench: Any) -> None:
