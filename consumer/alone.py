@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -46,6 +46,16 @@ _REMEMBERED = 10_000
 _LONGEST_WHY = 200
 
 
+class _Met(NamedTuple):
+    """What an event has met of trouble."""
+
+    times: int
+    """How often it met some that others did not."""
+    call: str
+    others: int
+    """How often others got through, when it met it last."""
+
+
 class Alone:
     """Runs events one by one; only these runs count as attempts."""
 
@@ -59,7 +69,7 @@ class Alone:
         self._retry_cap = retry_cap
         self._suspects = asyncio.Lock()
         self._successes = Counter[str]()
-        self._troubles: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._troubles: OrderedDict[bytes, _Met] = OrderedDict()
 
     async def verdict(self, item: Item, *, defer: bool) -> Verdict | None:
         """The verdict of a run alone, or None when only the inbox row is missing, which a group will write.
@@ -190,16 +200,16 @@ class Alone:
     ) -> Verdict:
         """Own trouble is not the event's fault, unless it meets it again and again while others get through.
 
-        Others of its source: another platform's events prove nothing about what this one's need.
+        Others need the same: what was gone says how often it answered them, or else the events of the same source do
+        that were handled.
         """
-        successes = self._successes[item.route.source]
-        troubles, successes_then = self._troubles.pop(item.key, (0, -1))
-        if successes_then != successes:
-            troubles += 1
-        self._troubles[item.key] = (troubles, successes)
+        call, others = _evidence(trouble) or ("", self._successes[item.route.source])
+        met = self._troubles.pop(item.key, None) or _Met(0, call, -1)
+        times = met.times + (met.call == call and met.others != others)
+        self._troubles[item.key] = _Met(times, call, others)
         if len(self._troubles) > _REMEMBERED:
             self._troubles.popitem(last=False)
-        if troubles >= _TROUBLES and await self._healthy():
+        if times >= _TROUBLES and await self._healthy():
             self._troubles.pop(item.key, None)
             return await self._failed(item, None, failed or HandlerFailed("", trouble))
         return GivenBack(type(trouble).__name__, retry_after, detail=_said(trouble))
@@ -218,6 +228,15 @@ class Alone:
             item.route.guard.handled()
         if not isinstance(verdict, GivenBack | Lost):
             self._troubles.pop(item.key, None)
+
+
+def _evidence(trouble: BaseException) -> tuple[str, int] | None:
+    """Which call had the trouble, and how often the same one was answered; None when nobody counts that."""
+    if isinstance(trouble, Unavailable) and trouble.answered is not None:
+        return (trouble.why or "").partition(":")[0], trouble.answered()
+    if isinstance(trouble, CredentialsRefused) and trouble.answered is not None:
+        return trouble.call, trouble.answered()
+    return None
 
 
 def _said(trouble: BaseException) -> str | None:

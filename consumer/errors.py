@@ -28,7 +28,7 @@ No message of these exceptions holds a byte of a message's body.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -182,10 +182,13 @@ class ApiError(ConsumerError):
 class CredentialsRefused(ApiError):
     """The platform does not accept our own credentials: no event is to blame, and all that need them would fail."""
 
+    answered: Callable[[], int] | None = None
+    """How often the same call was done for others; see `consumer.outcomes.Unavailable`."""
+
     @classmethod
-    def of(cls, error: ApiError) -> CredentialsRefused:
+    def of(cls, error: ApiError, *, answered: Callable[[], int]) -> CredentialsRefused:
         """The same refusal, known to be about credentials."""
-        return cls(
+        refused = cls(
             error.call,
             status=error.status,
             code=error.code,
@@ -193,6 +196,8 @@ class CredentialsRefused(ApiError):
             details=error.details,
             request_id=error.request_id,
         )
+        refused.answered = answered
+        return refused
 
 
 class NotFound(ApiError):

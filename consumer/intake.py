@@ -337,7 +337,11 @@ class Intake:
     def secrets_changed(self) -> None:
         """New secrets were loaded: what the old ones said of signatures no longer counts."""
         self.route.guard.secrets_changed()
-        if self.breaker.reason == "signatures":
+        self.hurry("signatures")
+
+    def hurry(self, *reasons: str) -> None:
+        """What it may be paused for has been mended: then look at once."""
+        if self.breaker.reason in reasons:
             self.breaker.retry_at = time.monotonic()
 
     async def concluded(self, held: Held) -> None:

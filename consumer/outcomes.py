@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 __all__ = [
@@ -60,16 +62,25 @@ class Unavailable(Exception):
     """Raised by a handler: what I depend on is gone, nothing can be handled now.
 
     The source pauses and resumes by itself; no attempt is counted. `retry_after` is in seconds. `why` is for people,
-    as in "GET /v1/users/{user_id}: HTTP 503"; keep ids and health data out of it.
+    as in "GET /v1/users/{user_id}: HTTP 503"; keep ids and health data out of it. `answered` counts what the same
+    dependency did for others: only while that grows can the event itself be the trouble. Without it, any event that
+    its source gets done meanwhile says so.
     """
 
-    def __init__(self, retry_after: float | None = None, *, why: str | None = None) -> None:
+    def __init__(
+        self, retry_after: float | None = None, *, why: str | None = None, answered: Callable[[], int] | None = None
+    ) -> None:
         super().__init__()
         self.why = why
         self.retry_after = _seconds("Unavailable(retry_after)", retry_after)
+        self.answered = answered
 
     def __str__(self) -> str:
         return self.why or ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A count lives in its process.
+        return partial(Unavailable, self.retry_after, why=self.why), ()
 
 
 class Reject(Exception):

@@ -48,6 +48,8 @@ async def watch_secrets(
             intakes[name].secrets_changed()
             in_use[name] = chosen.signature
         clients = _replace_keys(platforms, keys, _keys(fresh))
+        for intake in intakes.values() if clients else ():
+            intake.hurry("CredentialsRefused", "NotConfigured")
         if sources or clients:
             _log.info("secrets_reloaded", file=path.name, sources=sorted(sources), clients=clients)
 

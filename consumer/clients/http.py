@@ -11,6 +11,7 @@ import functools
 import json as json_codec
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -138,6 +139,7 @@ class Http:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._done = Counter[str]()
 
     async def whole(self, call: str, work: Coroutine[Any, Any, T]) -> T:
         """What a whole call gives, which may be several requests, or raises.
@@ -156,7 +158,7 @@ class Http:
         except TimeoutError:
             if not limit.expired():
                 raise
-            failed = Unavailable(why=f"{call}: no answer in time")
+            failed = Unavailable(why=f"{call}: no answer in time", answered=self.answered(call))
         try:
             raise failed.with_traceback(None)
         finally:
@@ -202,6 +204,10 @@ class Http:
             _Request(call, "PUT", require_secure(url), dict(headers), content, frozenset()), repeatable=True
         )
 
+    def answered(self, call: str) -> Callable[[], int]:
+        """A count of how often that call, by its method and template, was answered as it should be."""
+        return lambda: self._done[call]
+
     async def close(self) -> None:
         """Close the connections; later requests raise `ConsumerError`."""
         self._closed = True
@@ -227,7 +233,7 @@ class Http:
         except _AttemptFailed as error:
             failed = error
         # Outside the handler, so that nothing hangs on to what failed inside.
-        raise Unavailable(failed.retry_after, why=failed.why)
+        raise Unavailable(failed.retry_after, why=failed.why, answered=self.answered(request.call))
 
     async def _attempt(self, request: _Request) -> Reply:
         async with self._turns:
@@ -237,6 +243,8 @@ class Http:
             answer = await self._send(request)
         if isinstance(answer, Exception):
             raise answer
+        if answer.status < _REDIRECT or answer.status in _GONE:
+            self._done[request.call] += 1
         if answer.status < _REDIRECT:
             return answer
         raise self._refusal(request, answer)

@@ -121,7 +121,7 @@ class SahhaCalls:
         except ApiError as error:
             if error.status not in _WRONG_CREDENTIALS:
                 raise
-            raise CredentialsRefused.of(error) from None
+            raise CredentialsRefused.of(error, answered=self._http.answered(error.call)) from None
         return read_present(call, reply, SahhaAccountToken)
 
     async def mint_profile_token(

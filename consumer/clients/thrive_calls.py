@@ -184,7 +184,7 @@ class ThriveCalls:
             if error.status != _UNAUTHORIZED:
                 raise
             refused = error
-        raise CredentialsRefused.of(refused)
+        raise CredentialsRefused.of(refused, answered=self._http.answered(refused.call))
 
     async def _with_bearer(self, call: _Call, token: str) -> Reply:
         return await self._request(call, {"authorization": f"Bearer {token}"})

@@ -190,7 +190,7 @@ async def test_readings_without_ids_are_kept_once_each(consumer: TestConsumer) -
         (biomarker("1", "integer", start_date_time=None), "startDateTime"),
         (archetype("a", start_date_time=None), "startDateTime"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 async def test_what_cannot_be_stored_is_rejected(consumer: TestConsumer, event: SahhaEvent, detail: str) -> None:
     """An event of nobody, or about no known time, becomes a dead letter that says so."""

@@ -549,6 +549,34 @@ async def test_what_another_source_gets_done_blames_nobody(bench: Any) -> None:
         assert await at.attempts() == 0
 
 
+async def test_only_what_needs_the_same_and_gets_it_blames_an_event(bench: Any) -> None:
+    """While a call is answered to nobody, no event that needs it fails, whatever its source gets done without it."""
+    table = DispatchTable()
+    answers = {"GET /a": 0, "GET /b": 0}
+    call = "GET /a"
+
+    @table.on(LabResultEvent)
+    async def handle(event: LabResultEvent, context: Context) -> None:
+        raise Unavailable(why=f"{call}: HTTP 503", answered=lambda: answers[call])
+
+    @table.on(NudgeEvent)
+    async def fine(event: NudgeEvent, context: Context) -> None: ...
+
+    async with bench(table) as at:
+        for n in range(5):
+            assert await at.outcome(f"n{n}", NudgeEvent) == Handled()
+            assert isinstance(await at.outcome("e1"), GivenBack)
+        answers["GET /b"] += 1
+        call = "GET /b"
+        assert isinstance(await at.outcome("e1"), GivenBack), "another call's count says nothing about this one's"
+        assert await at.attempts() == 0
+        answers["GET /b"] += 1
+        assert isinstance(await at.outcome("e1"), GivenBack)
+        answers["GET /b"] += 1
+        assert isinstance(await at.outcome("e1"), WillRetry)
+        assert await at.attempts() == 1
+
+
 async def test_replay_runs_once_and_counts_nothing(bench: Any) -> None:
     """An event out of attempts may still be replayed."""
     table = DispatchTable()

@@ -14,12 +14,14 @@ from structlog.testing import capture_logs
 
 from consumer import SahhaSignature
 from consumer.errors import SettingsError, SourceRefused, SourceUnavailable
+from consumer.relay import Relay
 from consumer.relay import http as relay_http
 from consumer.relay import server as relay_module
 from tests.conformance.rig import eventually
 from tests.relay_rig import (
     SCORE,
     SECRET,
+    MoodyQueue,
     answer,
     body_of,
     neutral,
@@ -296,6 +298,28 @@ async def test_one_failed_send_fails_all_of_it_and_no_other(tmp_path: Path) -> N
         assert await running.count() == 1
 
 
+async def test_a_message_that_the_queue_refuses_fails_alone(tmp_path: Path) -> None:
+    """Those that were sent together with it are accepted, and the relay stays ready."""
+    async with relaying(tmp_path) as running:
+        running.queue.refused = b"x" * 10
+        running.queue.gate.clear()
+        first = asyncio.create_task(running.post(0))
+        await eventually(lambda: running.queue.sends)
+        rest = [
+            asyncio.create_task(running.post(1)),
+            asyncio.create_task(running.ask(request(b"x" * 10, **GOOD))),
+            asyncio.create_task(running.post(2)),
+        ]
+        await eventually(lambda: "in_hand 4.0" in running.relay.metrics.render().decode())
+        await asyncio.sleep(0.05)
+        running.queue.gate.set()
+        assert await first == 200
+        good, bad, other = await asyncio.gather(*rest)
+        assert (good, bad[0], other) == (200, 503, 200)
+        assert running.relay.not_ready() is None
+        assert await running.count() == 3
+
+
 async def test_too_many_at_once(tmp_path: Path) -> None:
     """Beyond max_concurrency 503 at once, and beyond max_in_flight_bytes; what is in hand is not touched by it."""
     sizes = {"SOURCES__SCORES__MAX_MESSAGE_BYTES": "20000", "SOURCES__SCORES__MAX_IN_FLIGHT_BYTES": "20000"}
@@ -328,6 +352,13 @@ async def test_a_connection_is_used_again(tmp_path: Path) -> None:
         assert await running.count() == 4
 
 
+async def test_more_headers_than_anybody_needs(tmp_path: Path) -> None:
+    """Are no webhook; as many as ingresses may add are."""
+    async with relaying(tmp_path) as running:
+        for count, status in ((50, 200), (70, 400)):
+            assert await running.post(1, **{f"X_Added_{number}": "x" for number in range(count)}) == status
+
+
 async def _closed(reader: asyncio.StreamReader) -> bytes:
     async with asyncio.timeout(10):
         return await reader.read()
@@ -346,6 +377,20 @@ async def test_headers_that_never_end(tmp_path: Path, monkeypatch: pytest.Monkey
         assert await _closed(reader) == b""
         to_idle.write(webhook(2))
         assert (await answer(idle))[0] == 200
+
+
+async def test_a_body_that_comes_after_its_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is no beginning of other headers: the connection is kept."""
+    monkeypatch.setattr(relay_http, "_HEAD_WITHIN", 0.05)
+    monkeypatch.setattr(relay_http, "_SWEEP", 0.02)
+    async with relaying(tmp_path) as running:
+        reader, writer = await running.connect()
+        writer.write(request(b"{}", **GOOD, Content_Encoding="gzip")[:-2])
+        assert (await answer(reader))[0] == 415
+        writer.write(b"{}")
+        await asyncio.sleep(0.2)
+        writer.write(webhook(1))
+        assert (await answer(reader))[0] == 200
 
 
 async def test_a_body_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,6 +458,22 @@ async def test_what_is_in_hand_is_answered_at_the_end(tmp_path: Path) -> None:
         assert (status, headers["connection"]) == (200, "close")
         await running.serving
         assert await running.count() == 2
+
+
+async def test_the_end_while_the_queue_is_being_opened(tmp_path: Path) -> None:
+    """Is not kept up by a queue that does not answer."""
+
+    class Mute(MoodyQueue):
+        async def open(self) -> None:
+            await asyncio.sleep(60)
+
+    chosen = settings(tmp_path)
+    queue, stop = Mute(chosen.source("scores")), asyncio.Event()
+    serving = asyncio.create_task(Relay(chosen, queue).serve(stop, drain_timeout=5))
+    await asyncio.sleep(0.02)
+    stop.set()
+    async with asyncio.timeout(1):
+        await serving
 
 
 async def test_the_end_does_not_wait_for_ever(tmp_path: Path) -> None:

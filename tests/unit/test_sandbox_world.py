@@ -43,6 +43,14 @@ def test_more_members_do_not_change_the_first_ones():
     assert everything(many).startswith(everything(few)[:-1])
 
 
+def test_many_members_keep_fewer_resources_each():
+    """So that hours of traffic at any rate fill no memory; new members too."""
+    world = World(members=60, today=TODAY)
+    added = world.add("0b8f2f0e-54a5-4d5c-8a0e-000000000001", {})
+    assert {member.labs.most for member in world} == {added.days.most} == {100_000 // 60}
+    assert {member.labs.most for member in World(members=2, today=TODAY)} == {MOST}
+
+
 def test_what_a_member_has_fits_the_models_and_lies_in_the_past_four_weeks():
     for member in World(members=6, today=TODAY):
         for rows, model in (
