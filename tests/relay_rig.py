@@ -12,6 +12,7 @@ from typing import Any
 
 from consumer import SahhaSignature
 from consumer.envelope import Neutral, unwrap_neutral
+from consumer.errors import SourceRefused
 from consumer.relay import Relay
 from consumer.settings import Settings
 from consumer.settings_loading import load_settings
@@ -43,6 +44,8 @@ class MoodyQueue(LocalSource):
         super().__init__(chosen)
         self.open_error: Exception | None = None
         self.send_error: Exception | None = None
+        self.refused: bytes | None = None
+        """A body that it does not take, nor any that come with it."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.sends: list[int] = []
@@ -57,6 +60,8 @@ class MoodyQueue(LocalSource):
         await self.gate.wait()
         if self.send_error is not None:
             raise self.send_error
+        if any(neutral(message.body).body == self.refused for message in messages):
+            raise SourceRefused("not this one")
         await super().send(messages)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def command(*, config: Path | None, source: str | None, host: str | None, port: 
             settings,
             queue,
             signature=build_sahha_signature(chosen) if settings.relay.verify else None,
-            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            open_files=_open_files(),
         )
         stop = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
@@ -78,6 +79,11 @@ def command(*, config: Path | None, source: str | None, host: str | None, port: 
                     _log.info("stopped", accepted=relay.metrics.total(200), unavailable=relay.metrics.total(503))
 
     run_async(main, uvloop=settings.uvloop)
+
+
+def _open_files() -> int:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if most == resource.RLIM_INFINITY else most  # which Linux says as -1
 
 
 async def _watch_secrets(loaded: Loaded, reload: Callable[[], Loaded], relay: Relay) -> None:

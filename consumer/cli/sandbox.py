@@ -40,7 +40,7 @@ def _url(_: click.Context, __: click.Parameter, value: str | None) -> str | None
 )
 @click.option("--expose", is_flag=True, help="Allow a --host that other machines reach: all keys are toys.")
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same members and values.")
-@click.option("--members", default=5, show_default=True, type=click.IntRange(0, 10_000), help="Invented members.")
+@click.option("--members", default=5, show_default=True, type=click.IntRange(0, 1000), help="Invented members.")
 @click.option("--rate", default=1.0, show_default=True, type=click.FloatRange(0, 1000), help="Thrive events a second.")
 @click.option("--burst", default=0, type=click.IntRange(0, 10_000), help="Thrive events at the start, all at once.")
 @click.option(
@@ -73,8 +73,8 @@ def _url(_: click.Context, __: click.Parameter, value: str | None) -> str | None
 def command(*, folder: Path, **chosen: Any) -> None:
     """Play both platforms on this machine: their APIs, Thrive's events and Sahha's webhooks. All data are invented.
 
-    DIR (default sandbox) becomes a project that works with it, as `consumer init` writes one, and keeps its keys for
-    the next time; nothing in it is overwritten. Stop it with Ctrl-C.
+    DIR (default sandbox) becomes a project that works with it, as `consumer init` writes one, and keeps its keys and
+    the queues registered with it for the next time; nothing else in it is overwritten. Stop it with Ctrl-C.
     """
     configure_logging()
     with clear_errors():
@@ -87,7 +87,7 @@ async def _serve(folder: Path, kept: Kept | None, chosen: dict[str, Any]) -> Non
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
-    async with serve_sandbox(_options(kept, chosen)) as sandbox:
+    async with serve_sandbox(_options(folder, kept, chosen)) as sandbox:
         if kept is None:
             url = sandbox.url if chosen["host"] in LOOPBACK else f"http://127.0.0.1:{sandbox.port}"
             write_sandbox_project(folder, url=url, credentials=sandbox.parts.credentials)
@@ -95,12 +95,13 @@ async def _serve(folder: Path, kept: Kept | None, chosen: dict[str, Any]) -> Non
         await stopped.wait()
 
 
-def _options(kept: Kept | None, chosen: dict[str, Any]) -> SandboxOptions:
+def _options(folder: Path, kept: Kept | None, chosen: dict[str, Any]) -> SandboxOptions:
     port = chosen["port"]
     if port is None:
         port = _PORT if kept is None or kept.port is None else kept.port
     credentials = Credentials.new() if kept is None else kept.credentials
-    return SandboxOptions(**{**chosen, "port": port, "credentials": credentials})
+    file = folder / "secrets" / "queues.json"
+    return SandboxOptions(**{**chosen, "port": port, "credentials": credentials, "queues_file": file})
 
 
 def _show(sandbox: Sandbox, folder: Path, kept: Kept | None) -> None:

@@ -33,6 +33,8 @@ _HEAD_WITHIN: Final = 10.0
 """Seconds from a request's first byte to the end of its headers."""
 _LINGER: Final = 2.0
 """Seconds that a body which nobody wants is read, so that its sender sees the answer and no reset."""
+_MOST_HEADERS: Final = 64
+"""What ingresses add stays below it; each may have 8 KiB, and every connection so many of them in memory."""
 _SWEEP: Final = 2.0
 _BACKLOG: Final = 1024
 _SERVER: Final = {"Server": "health-event-consumer"}
@@ -93,17 +95,24 @@ async def _read_on(request: web.BaseRequest, limit: int) -> bytes:
 class _Connection(web.RequestHandler):
     """One connection, which knows since when it waits for the rest of a request's headers."""
 
-    __slots__ = ("_on_error", "busy", "head_since")
+    __slots__ = ("_body", "_on_error", "busy", "head_since")
 
     def __init__(self, manager: web.Server, *, on_error: Callable[[int], None], **options: Any) -> None:
         super().__init__(manager, **options)
         self._on_error = on_error
+        self._body: StreamReader | None = None
         self.head_since: float | None = None
         self.busy = False
         """Whether a request of it is in hand."""
 
+    def begin(self, body: StreamReader) -> None:
+        """A request's headers are there."""
+        self._body, self.busy, self.head_since = body, True, None
+
     def data_received(self, data: bytes) -> None:
-        if self.head_since is None and not self.busy:
+        # A body may come after an answer that did not wait for it, and aiohttp itself calls this with nothing.
+        body_done = self._body is None or self._body.is_eof()
+        if data and self.head_since is None and not self.busy and body_done:
             self.head_since = time.monotonic()
         super().data_received(data)
 
@@ -140,6 +149,7 @@ class _Server(web.Server):
             keepalive_timeout=_KEEP_ALIVE,
             lingering_time=_LINGER,
             auto_decompress=False,
+            max_headers=_MOST_HEADERS,
             access_log=None,
         )
 
@@ -163,7 +173,7 @@ class _Server(web.Server):
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
         if isinstance(protocol, _Connection):
-            protocol.busy, protocol.head_since = True, None
+            protocol.begin(payload)
         return web.BaseRequest(message, payload, protocol, writer, task, self._running)
 
     def sweep(self) -> None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from consumer.errors import SourceError
+import structlog
+
+from consumer.errors import SourceError, SourceRefused
 from consumer.failures import describe
 from consumer.relay.batches import Batches, Waiting
 from consumer.sources.base import Outgoing, Source
 
-__all__ = ["Sender"]
+__all__ = ["END_WITHIN", "Sender"]
 
-_END_WITHIN: Final = 2.0
-"""Seconds that a send which is cancelled may take to end; a source of the user's own might never."""
+_log = structlog.get_logger("relay")
+
+END_WITHIN: Final = 2.0
+"""Seconds that a call which is cancelled may take to end; a source of the user's own might never."""
 
 _Entry = tuple[Outgoing, "asyncio.Future[bool]"]
 
@@ -64,7 +68,7 @@ class Sender:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_END_WITHIN)
+            await asyncio.wait(self._tasks, timeout=END_WITHIN)
         self._give_up(math.inf)
 
     def _pump(self) -> None:
@@ -79,7 +83,7 @@ class Sender:
         trouble: str | None = "the send was cancelled"
         try:
             async with asyncio.timeout(self._timeout):
-                await self._source.send([message for message, _ in entries])
+                await self._send_together(entries)
             trouble = None
         except SourceError as error:
             trouble = str(error)
@@ -93,6 +97,31 @@ class Sender:
                 _tell(future, accepted=trouble is None)
             self._on_trouble(trouble)
             self._pump()
+
+    async def _send_together(self, entries: Sequence[_Entry]) -> None:
+        """Send them in one call; if the queue refuses it, each alone, so that a single bad one fails only itself.
+
+        Raises what the source raises, and `SourceRefused` only if none of them was accepted.
+        """
+        try:
+            await self._source.send([message for message, _ in entries])
+        except SourceRefused as refused:
+            if len(entries) == 1:
+                raise
+            accepted = [await self._sent_alone(entry) for entry in entries]
+            if not any(accepted):
+                raise
+            _log.warning("messages_refused", count=accepted.count(False), detail=str(refused))
+
+    async def _sent_alone(self, entry: _Entry) -> bool:
+        message, future = entry
+        try:
+            await self._source.send([message])
+        except SourceRefused:
+            _tell(future, accepted=False)
+            return False
+        _tell(future, accepted=True)
+        return True
 
     def _expire(self) -> None:
         self._give_up(time.monotonic())

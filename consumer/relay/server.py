@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -23,11 +23,11 @@ from consumer.failures import describe
 from consumer.relay.http import HttpServer, answer, read_body
 from consumer.relay.limits import body_limit, connection_limit
 from consumer.relay.metrics import RelayMetrics
-from consumer.relay.sending import Sender
+from consumer.relay.sending import END_WITHIN, Sender
 from consumer.relay.webhook import Refused, content_length, read_headers, to_message
 from consumer.settings import Settings, SourceSettings
 from consumer.signatures import SahhaSignature
-from consumer.sources.base import SendPreparing, Source
+from consumer.sources.base import Outgoing, SendPreparing, Source
 
 __all__ = ["Relay", "relay_source"]
 
@@ -93,7 +93,9 @@ class Relay:
         self._chosen = relay_source(settings)
         self._source = source
         self._most_bytes = self._chosen.max_in_flight_bytes
-        self._ordered = source.kind != "event_hubs"  # which takes each key in a call of its own
+        # A FIFO queue must have a key. Elsewhere a profile's events would wait for one another, and Sahha promises no
+        # order.
+        self._ordered = source.kind == "sqs"
         self._opened = False
         self._sender: Sender | None = None
         self._in_hand = 0
@@ -146,23 +148,44 @@ class Relay:
 
         Raises SettingsError if the address cannot be listened on, and what `open` raises.
         """
-        opened = await self.open()
-        self.port = await self._http.start()
-        _log.info("listening", host=self._settings.host, port=self.port, source=self._source.name, queue=opened)
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            opened = await self._open_unless(stopped)
+            if opened is None:
+                return
+            self.port = await self._http.start()
+            _log.info("listening", host=self._settings.host, port=self.port, source=self._source.name, queue=opened)
+            try:
+                await self._work(stopped, opened=opened)
+            finally:
+                await self._drain(drain_timeout)
+        finally:
+            stopped.cancel()
+
+    async def _open_unless(self, stopped: asyncio.Task[Any]) -> bool | None:
+        """Open the queue, which may take long over its answer; None if this was stopped meanwhile."""
+        opening = asyncio.create_task(self.open())
+        try:
+            await asyncio.wait({opening, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return opening.result() if opening.done() else None
+        finally:
+            if opening.cancel():
+                await asyncio.wait({opening}, timeout=END_WITHIN)
+
+    async def _work(self, stopped: asyncio.Task[Any], *, opened: bool) -> None:
+        """What goes on beside the webhooks until this is stopped; raises what it raises."""
         background = [asyncio.create_task(self._probe())]
         if not opened:
             background.append(asyncio.create_task(self._open_later()))
-        stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({stopped, *background}, return_when=asyncio.FIRST_COMPLETED)
             while not stopped.done():
                 background = [task for task in background if not _ended_well(task)]
                 await asyncio.wait({stopped, *background}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (stopped, *background):
+            for task in background:
                 task.cancel()
-            await asyncio.wait({stopped, *background})
-            await self._drain(drain_timeout)
+            await asyncio.wait(background)
 
     async def _drain(self, within: float) -> None:
         self._draining = True
@@ -275,15 +298,19 @@ class Relay:
             return self._unavailable("Busy.")
         self._bytes += size
         try:
-            body = await read_body(request, length, self.max_body_bytes, _BODY_WITHIN)
-            self._verify(body, headers)
-            accepted = await sender.put(to_message(body, headers, datetime.now(UTC), ordered=self._ordered))
+            accepted = await sender.put(await self._message(request, headers, length))
         finally:
             self._bytes -= size
         if not accepted:
             return self._unavailable("The queue did not accept it.")
         self.metrics.took(time.monotonic() - begun)
         return answer(200)
+
+    async def _message(self, request: web.BaseRequest, headers: Mapping[str, str], length: int | None) -> Outgoing:
+        """Read the body and wrap it; apart, so that nothing keeps the body itself while its message waits."""
+        body = await read_body(request, length, self.max_body_bytes, _BODY_WITHIN)
+        self._verify(body, headers)
+        return to_message(body, headers, datetime.now(UTC), ordered=self._ordered)
 
     def _verify(self, body: bytes, headers: Mapping[str, str]) -> None:
         if self.signature is None:

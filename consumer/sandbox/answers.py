@@ -12,6 +12,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from consumer.failures import describe
+from consumer.sandbox.browsers import foreign
 from consumer.sandbox.faults import Strike
 from consumer.sandbox.parts import Parts
 
@@ -87,10 +88,13 @@ def no_content() -> web.Response:
 
 
 def answering(parts: Parts) -> Any:
-    """The middleware around everything: faults first, then the handler, its errors in the shape of its platform."""
+    """The middleware around everything: no web pages, faults, the handler, its errors in the shape of its platform."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        why = foreign(request.headers, expose=parts.options.expose)
+        if why is not None:
+            return _refused(request, Refusal(403, why, code="forbidden"))
         if not request.path.startswith("/sandbox"):
             strike = parts.faults.strike(request.method, request.path)
             if strike.latency:
@@ -114,6 +118,8 @@ async def _answer(parts: Parts, request: web.Request, handler: _Handler) -> web.
             raise
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return _refused(request, Refusal(error.status, HTTPStatus(error.status).phrase, headers=allow))
+    except ConnectionError:
+        return web.Response(status=400)  # whoever asked has gone before the request was read
     except Exception as error:  # noqa: BLE001 - aiohttp would log the traceback
         what = describe(error)
     parts.log.error("sandbox_failed", error=what)

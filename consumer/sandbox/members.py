@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -13,7 +13,7 @@ from consumer.testing import synthetic
 __all__ = ["MOST", "Member", "Rows", "day_of", "invented_member", "new_member", "text_of"]
 
 MOST: Final = 2000
-"""How many resources of one kind are kept for a member: the newest. An event whose resource is gone is old."""
+"""How many resources of one kind are kept for a member at most: the newest. An event whose resource is gone is old."""
 
 _DAYS: Final = 28
 _LABS: Final = 3
@@ -39,15 +39,16 @@ _PRIORITIES: Final = ("Steady bedtime", "Daily walk", "Balanced meals")
 
 
 class Rows:
-    """Resources of one kind by their ids, in the order they came; beyond `MOST` the oldest goes."""
+    """Resources of one kind by their ids, in the order they came; beyond `most` the oldest goes."""
 
     def __init__(self) -> None:
+        self.most = MOST
         self._rows: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def put(self, key: str, row: dict[str, Any]) -> dict[str, Any]:
         """Add or replace one."""
         self._rows[key] = row
-        while len(self._rows) > MOST:
+        while len(self._rows) > self.most:
             self._rows.popitem(last=False)
         return row
 
@@ -100,14 +101,19 @@ def text_of(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def new_member(user_id: str, profile: dict[str, Any]) -> Member:
-    """A member of whom nothing but the profile is known."""
-    return Member(user_id, {**_no_profile(), **profile})
+def new_member(user_id: str, profile: dict[str, Any], *, most: int = MOST) -> Member:
+    """A member of whom nothing but the profile is known; of each kind so many resources will be kept at most."""
+    member = Member(user_id, {**_no_profile(), **profile})
+    for one in fields(member):
+        rows = getattr(member, one.name)
+        if isinstance(rows, Rows):
+            rows.most = most
+    return member
 
 
-def invented_member(user_id: str, random: Random, today: date, *, number: int) -> Member:
+def invented_member(user_id: str, random: Random, today: date, *, number: int, most: int = MOST) -> Member:
     """A member with four weeks of data, labs, nudges and plans; all names say that they are invented."""
-    member = new_member(user_id, _profile(random, number))
+    member = new_member(user_id, _profile(random, number), most=most)
     for back in range(_DAYS, 0, -1):
         day = today - timedelta(days=back)
         member.days.put(day.isoformat(), day_of(random, day))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal
 
 from consumer.sandbox.credentials import Credentials
@@ -50,6 +51,8 @@ class SandboxOptions:
     """Share of events that are published a second time, 0 to 1."""
     token_lifetime: int = 3600
     """Of a member token, in real seconds."""
+    queues_file: Path | None = None
+    """Where registered queues are kept for the next start, secrets and all; None: nowhere."""
 
     # Sahha
     webhook_url: str | None = None

@@ -30,6 +30,7 @@ _RETRY: Final[dict[str, Any]] = {
     "auth_timeout": 10,
 }
 """The SDK's own would outlast the time a queue has to accept."""
+_TEXTS: Final = frozenset({"connection_string", "sas_token", "namespace", "endpoint_url", "queue_url", "region"})
 _SIGNED: Final = "SharedAccessSignature "
 _ARN: Final = re.compile(r"arn:(aws[a-z-]*):sqs:([a-z0-9-]+):(\d{12}):([A-Za-z0-9_.-]+)")
 
@@ -54,6 +55,9 @@ async def open_target(name: str, kind: str, block: Mapping[str, Any]) -> QueueTa
 
     Raises `SettingsError` for a description that lacks something, `SourceError`.
     """
+    for field, value in block.items():
+        if field in _TEXTS and not isinstance(value, str | None):
+            raise SettingsError(f"{kind}.{field}: expected a text")
     if kind == "azure_event_hubs":
         return await _Hub.opened(name, block)
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from aiohttp import web
@@ -17,6 +16,7 @@ from consumer.sandbox.members import text_of
 from consumer.sandbox.parts import Parts
 from consumer.sandbox.publishing import ACCEPT_WITHIN, Publisher
 from consumer.sandbox.queue_targets import QueueTarget, open_target
+from consumer.sandbox.queues_file import Registration, read_registrations, write_registrations
 from consumer.sandbox.requests import Shape, body_of
 from consumer.sandbox.streams import ALL, STREAMS, stream_of
 
@@ -42,36 +42,48 @@ class _Body(Shape):
     type: Literal["aws_sqs", "azure_event_hubs", "azure_storage_queue", "local"]
 
 
-@dataclass(slots=True)
-class _Registration:
-    queue_name: str
-    kind: str
-    block: dict[str, Any]
-    created_at: str
-    updated_at: str
-
-    def shown(self) -> dict[str, Any]:
-        blocks: dict[str, Any] = dict.fromkeys(kind for kind in _SHOWN if kind != "local")
-        blocks[self.kind] = {name: self.block.get(name) for name in _SHOWN[self.kind]}
-        if self.kind == "aws_sqs":
-            blocks["aws_sqs"]["publishing_principal_arn"] = _PRINCIPAL
-        times = {"created_at": self.created_at, "updated_at": self.updated_at}
-        return {"queue_name": self.queue_name, "type": self.kind, **blocks, **times}
-
-
 class QueueAdmin:
     """The queues that are registered, and the handlers of their routes."""
 
     def __init__(self, parts: Parts, publisher: Publisher) -> None:
         self._parts = parts
         self._publisher = publisher
-        self._registered: dict[str, _Registration] = {}
+        self._registered: dict[str, Registration] = {}
         self._changing = asyncio.Lock()
 
     @property
     def registered(self) -> dict[str, str]:
         """The type of the queue of each stream that has one."""
         return {name: one.kind for name, one in self._registered.items()}
+
+    async def restore(self) -> None:
+        """Open the queues of the start before; one that cannot be opened is to be registered again, as the log says."""
+        file, log = self._parts.options.queues_file, self._parts.log
+        async with self._changing:
+            try:
+                kept = {} if file is None else read_registrations(file)
+            except ValueError as error:
+                log.warning("queues_not_restored", error=str(error))
+                return
+            for stream, one in kept.items():
+                try:
+                    async with asyncio.timeout(_OPEN_WITHIN):
+                        target = await open_target(_source_name(one.queue_name), one.kind, one.block)
+                except (ConsumerError, TimeoutError) as error:
+                    log.warning("queue_not_restored", stream=stream, error=str(error) or "it took too long")
+                    continue
+                self._registered[stream] = one
+                self._publisher.register(stream, target)
+                log.info("queue_restored", stream=stream, type=one.kind)
+
+    def _keep(self) -> None:
+        file = self._parts.options.queues_file
+        if file is None:
+            return
+        try:
+            write_registrations(file, self._registered)
+        except OSError as error:
+            self._parts.log.warning("queues_not_kept", error=error.strerror)
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """POST: test publish, then store."""
@@ -83,7 +95,7 @@ class QueueAdmin:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """GET, without the write-only fields."""
-        return data(self._there(_stream(request)).shown())
+        return data(_shown(self._there(_stream(request))))
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
         """DELETE: later events are buffered."""
@@ -91,12 +103,13 @@ class QueueAdmin:
         async with self._changing:
             self._there(stream)
             del self._registered[stream]
+            self._keep()
             before = self._publisher.register(stream, None)
         await _close(before)
         self._parts.log.info("queue_removed", stream=stream)
         return no_content()
 
-    def _there(self, stream: str) -> _Registration:
+    def _there(self, stream: str) -> Registration:
         if stream not in self._registered:
             raise Refusal(
                 404, "No queue is registered for this stream: its events are buffered", code="queue_not_configured"
@@ -120,17 +133,18 @@ class QueueAdmin:
             target = await self._tested(body, block)
             now = text_of(self._parts.clock.now())
             created = self._registered[stream].created_at if replace else now
-            self._registered[stream] = _Registration(body.queue_name, body.type, block, created, now)
+            self._registered[stream] = Registration(body.queue_name, body.type, block, created, now)
+            self._keep()
             before = self._publisher.register(stream, target)
         await _close(before)
         self._parts.log.info("queue_registered", stream=stream, type=body.type)
-        return data(self._registered[stream].shown(), status=200 if replace else 201)
+        return data(_shown(self._registered[stream]), status=200 if replace else 201)
 
     async def _tested(self, body: _Body, block: dict[str, Any]) -> QueueTarget:
         """The queue, after it took a test message. Raises `Refusal` (400) with the provider's error."""
         try:
             async with asyncio.timeout(_OPEN_WITHIN):
-                target = await open_target(body.queue_name.lower().replace("-", "_"), body.type, block)
+                target = await open_target(_source_name(body.queue_name), body.type, block)
             try:
                 async with asyncio.timeout(ACCEPT_WITHIN):
                     await target.send([self._test_message(body.queue_name)])
@@ -155,6 +169,19 @@ class QueueAdmin:
             "data": {"queue_name": queue_name, "message": "Synthetic test publish. No action needed."},
         }
         return json.dumps(message, separators=(",", ":")).encode()
+
+
+def _shown(one: Registration) -> dict[str, Any]:
+    blocks: dict[str, Any] = dict.fromkeys(kind for kind in _SHOWN if kind != "local")
+    blocks[one.kind] = {name: one.block.get(name) for name in _SHOWN[one.kind]}
+    if one.kind == "aws_sqs":
+        blocks["aws_sqs"]["publishing_principal_arn"] = _PRINCIPAL
+    times = {"created_at": one.created_at, "updated_at": one.updated_at}
+    return {"queue_name": one.queue_name, "type": one.kind, **blocks, **times}
+
+
+def _source_name(queue_name: str) -> str:
+    return queue_name.lower().replace("-", "_")
 
 
 def _stream(request: web.Request) -> str:

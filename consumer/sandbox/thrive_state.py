@@ -46,11 +46,11 @@ class Thrive:
     async def running(self) -> AsyncIterator[None]:
         """Publish and make traffic while the context lasts."""
         async with self.publisher.running():
-            traffic = asyncio.create_task(self.traffic.run())
+            started = {asyncio.create_task(self.queues.restore()), asyncio.create_task(self.traffic.run())}
             try:
                 yield
             finally:
-                await _end({traffic, *self._pending})
+                await _end(started | self._pending)
 
     def new_id(self) -> str:
         """A UUID."""

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from random import Random
 
-from consumer.sandbox.members import Member, invented_member, new_member
+from consumer.sandbox.members import MOST, Member, invented_member, new_member
 from consumer.testing.synthetic import identifier
 
 __all__ = ["World"]
 
 _MOST_MEMBERS = 10_000
+_MOST_ROWS = 100_000
+"""Of one kind, of all members together: so many events a second may be made that only this bounds their resources."""
+_FEWEST_ROWS = 100
 
 
 class World:
@@ -23,11 +26,13 @@ class World:
             raise ValueError(f"members: expected 0 to {_MOST_MEMBERS}")
         self.seed = seed
         self.today = today or datetime.now(UTC).date()
+        self._most = min(MOST, max(_FEWEST_ROWS, _MOST_ROWS // max(1, members)))
         ids = self.draw("members")
         self._members: dict[str, Member] = {}
         for number in range(members):
             user_id = identifier(ids)
-            self._members[user_id] = invented_member(user_id, self.draw(f"member:{user_id}"), self.today, number=number)
+            random = self.draw(f"member:{user_id}")
+            self._members[user_id] = invented_member(user_id, random, self.today, number=number, most=self._most)
 
     @property
     def members(self) -> list[str]:
@@ -55,7 +60,7 @@ class World:
         if len(self._members) >= _MOST_MEMBERS:
             raise ValueError("too many members")
         uuid.UUID(user_id)
-        member = self._members[user_id] = new_member(user_id, profile)
+        member = self._members[user_id] = new_member(user_id, profile, most=self._most)
         return member
 
     def remove(self, user_id: str) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
+from consumer.cli import relay as relay_command
+from consumer.errors import SettingsError
+from consumer.relay import Relay
+from consumer.relay.limits import connection_limit
 from tests.faults.harness_relay import RelayProcess
 from tests.relay_rig import request, webhook
 
@@ -71,6 +77,24 @@ def test_a_queue_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     result = relay(tmp_path, monkeypatch, **sources(**SCORES))
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("Error: source scores: ")
+
+
+def test_no_limit_of_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the system says as a negative number, is not the smallest one."""
+    seen: list[int] = []
+
+    class Looked(Relay):
+        def __init__(self, *arguments: Any, open_files: int, **others: Any) -> None:
+            seen.append(connection_limit(500, open_files))
+            super().__init__(*arguments, open_files=open_files, **others)
+
+        async def open(self) -> bool:
+            raise SettingsError("seen enough")
+
+    monkeypatch.setattr(relay_command, "Relay", Looked)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert relay(tmp_path, monkeypatch, **sources(**SCORES)).exit_code == 2
+    assert seen == [1000]
 
 
 async def test_a_relay_from_start_to_end(tmp_path: Path) -> None:

@@ -139,6 +139,39 @@ def test_an_address_that_others_reach_needs_a_word_of_consent(tmp_path: Path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/sandbox/tokens/expire", {"Origin": "http://page.example"}),
+        ("/sandbox/secrets/rotate", {"Origin": "null"}),
+        ("/sandbox/webhooks/test", {"Sec-Fetch-Site": "cross-site"}),
+        ("/sandbox/webhooks/test", {"Origin": "http://127.0.0.1:1"}),
+        ("/sandbox/tokens/expire", {"Host": "page.example:8090", "Origin": "http://page.example:8090"}),
+        ("/v1/auth/token", {"Host": "127.0.0.1.page.example"}),
+        ("/sandbox/tokens/expire", {"Host": "["}),
+    ],
+)
+async def test_no_web_page_can_use_it(path: str, headers: dict[str, str]):
+    """Neither one of another origin nor one whose name leads here; what is no browser need not say anything."""
+    async with serve_sandbox() as sandbox, aiohttp.ClientSession(sandbox.url) as session:
+        before = sandbox.thrive_secret
+        async with session.post(path, headers=headers) as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (403, "forbidden")
+        async with session.get("/sandbox/secrets", headers=headers) as response:
+            assert response.status == 403
+        assert sandbox.thrive_secret == before
+        for own in ({}, {"Origin": sandbox.url, "Sec-Fetch-Site": "same-origin"}, {"Host": "localhost:99"}):
+            async with session.post("/sandbox/tokens/expire", headers=own) as response:
+                assert response.status == 200
+
+
+async def test_one_that_others_may_reach_has_any_name():
+    async with serve_sandbox(SandboxOptions(expose=True)) as sandbox, aiohttp.ClientSession(sandbox.url) as session:
+        for headers, status in (({"Host": "sandbox:8090"}, 200), ({"Origin": "http://page.example"}, 403)):
+            async with session.get("/sandbox", headers=headers) as response:
+                assert response.status == status
+
+
 async def test_a_port_in_use_is_one_line(tmp_path: Path):
     async with serve_sandbox() as sandbox:
         with pytest.raises(SettingsError, match="cannot listen on"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import stat
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from consumer.app import build_source
 from consumer.errors import BadSignature, SourceUnavailable, Stale, Unsigned
@@ -154,6 +156,49 @@ async def test_a_wrong_registration_is_422(caller: Caller, tmp_path: Path):
     ):
         assert (await caller.partner("POST", f"{QUEUES}/{name}", json=body)).status == 422
     assert not (tmp_path / "q.db").exists()
+
+
+@pytest.mark.parametrize("field", ["connection_string", "sas_token", "namespace"])
+async def test_what_is_no_text_is_named(caller: Caller, field: str):
+    block = {"event_hub_name": "events", field: 5}
+    body = {"queue_name": "all", "type": "azure_event_hubs", "azure_event_hubs": block}
+    answer = await caller.partner("POST", f"{QUEUES}/all", json=body)
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert f"azure_event_hubs.{field}: expected a text" in answer.text
+
+
+async def test_registered_queues_are_kept_for_the_next_start(tmp_path: Path):
+    """With what is secret of them, for the owner alone; one that is removed, or cannot be opened, is not there."""
+    file = tmp_path / "secrets" / "queues.json"
+    options = SandboxOptions(queues_file=file)
+    gone = tmp_path / "gone" / "q.db"
+    async with serve_sandbox(options) as running, aiohttp.ClientSession(running.url) as session:
+        caller = Caller(session, running)
+        await register(caller, "labs", tmp_path / "labs.db")
+        await register(caller, "nudges", tmp_path / "nudges.db")
+        await register(caller, "all", gone)
+        assert (await caller.partner("DELETE", f"{QUEUES}/nudges")).status == 204
+        before = (await caller.partner("GET", f"{QUEUES}/labs")).data
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    gone.write_text("no queue any more, but a text of some length")
+    async with serve_sandbox(options) as running, aiohttp.ClientSession(running.url) as session:
+        caller = Caller(session, running)
+        await caller.control("/events", stream="lab-results", contract="inline")
+        first, second = await messages(tmp_path / "labs.db", 2)
+        assert json.loads(first)["event_type"] == "queue.test"
+        assert opened(caller, second)["event_type"] == "lab.result.ready"
+        assert (await caller.partner("GET", f"{QUEUES}/labs")).data == before
+        assert running.thrive.queues.registered == {"lab-results": "local"}
+
+
+async def test_a_file_of_queues_that_cannot_be_read_is_passed_over(tmp_path: Path):
+    file = tmp_path / "queues.json"
+    file.write_text('{"all": {"secret": 1}}')
+    with capture_logs() as logs:
+        async with serve_sandbox(SandboxOptions(queues_file=file)) as running:
+            await until(lambda: any(line["event"] == "queues_not_restored" for line in logs))
+            assert running.thrive.queues.registered == {}
+    assert "secret" not in str(logs)
 
 
 async def test_a_queue_for_all_takes_only_streams_without_one_of_their_own(caller: Caller, tmp_path: Path):
