@@ -164,7 +164,7 @@ class HealthSettings(Section):
 
     enabled: bool = Field(True, description="Whether to serve /livez, /readyz and /metrics.")
     host: Text = Field("127.0.0.1", description="Address to listen on.")
-    port: Port = Field(8080, description="Port to listen on; 0: any free one.")
+    port: Port = Field(8080, description="Port to listen on; 0: any free one. `relay` has 8082 unless this is set.")
 
 
 class LogSettings(Section):

@@ -24,6 +24,9 @@ from consumer.settings_loading import Loaded, load_settings
 
 __all__ = ["command"]
 
+_HEALTH_PORT = 8082
+"""Beside a worker on one machine, which has the settings' default."""
+
 _log = structlog.get_logger("relay")
 
 
@@ -66,7 +69,12 @@ def command(*, config: Path | None, source: str | None, host: str | None, port: 
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(queue.close)
             await open_health_server(
-                stack, loaded, metrics=relay.metrics, not_live=lambda: None, not_ready=relay.not_ready
+                stack,
+                loaded,
+                metrics=relay.metrics,
+                not_live=lambda: None,
+                not_ready=relay.not_ready,
+                default_port=_HEALTH_PORT,
             )
             if relay.signature is not None:
                 watching = asyncio.create_task(_watch_secrets(loaded, reload, relay))

@@ -21,22 +21,31 @@ _log = structlog.get_logger("service")
 
 
 async def open_health_server(
-    stack: contextlib.AsyncExitStack, loaded: Loaded, *, metrics: Rendered, not_live: Probe, not_ready: Probe
+    stack: contextlib.AsyncExitStack,
+    loaded: Loaded,
+    *,
+    metrics: Rendered,
+    not_live: Probe,
+    not_ready: Probe,
+    default_port: int | None = None,
 ) -> None:
     """Open the health server for as long as the stack lasts, unless the settings turn it off.
 
-    A second process on one machine finds the port taken. That is an error if somebody chose the port, because somebody
-    will ask there (`SettingsError`); otherwise the work matters more.
+    `default_port` is taken instead of the settings' own default. A second process on one machine finds the port taken.
+    That is an error if somebody chose the port, because somebody will ask there (`SettingsError`); otherwise the work
+    matters more.
     """
     chosen = loaded.settings.health
     if not chosen.enabled:
         return
+    is_default = loaded.origins.get("health.port") == "default"
+    wanted = default_port if default_port is not None and is_default else chosen.port
     try:
         port = await stack.enter_async_context(
-            serve_health(host=chosen.host, port=chosen.port, metrics=metrics, not_live=not_live, not_ready=not_ready)
+            serve_health(host=chosen.host, port=wanted, metrics=metrics, not_live=not_live, not_ready=not_ready)
         )
     except SettingsError as error:
-        if loaded.origins.get("health.port") != "default":
+        if not is_default:
             raise
         _log.warning("health_server_off", detail=str(error))
     else:

@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from consumer.cli import main
+from consumer.clients.sahha import SahhaClient
+from consumer.clients.thrive import ThriveClient
 from consumer.outcomes import REASONS
 from consumer.settings_names import markdown_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PLATFORMS = (ROOT / "docs" / "platforms.md").read_text()
 _IMPORTS = """
 from typing import ClassVar
 from pydantic import BaseModel
@@ -68,3 +72,30 @@ def test_the_two_commands_are_there() -> None:
     """What a newcomer types first."""
     assert "make demo" in README
     assert "make test" in README
+
+
+@pytest.mark.parametrize(
+    ("client", "title"),
+    [
+        (ThriveClient(tenant_key=None), "Thrive"),
+        (SahhaClient(base_url="https://api.sahha.ai", client_id=None, client_secret=None), "Sahha"),
+    ],
+    ids=["thrive", "sahha"],
+)
+def test_every_call_of_a_client_is_listed(client: object, title: str) -> None:
+    """In docs/platforms.md, by the client's part; and nothing there that is not."""
+    section = PLATFORMS.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    listed = {
+        name.strip(" `"): set(re.findall(r"`(\w+)`", calls))
+        for name, calls in re.findall(r"^  \| (`?\w+`?) \| (`.*) \|$", section, re.MULTILINE)
+    }
+    parts = {name: part for name, part in vars(client).items() if not name.startswith("_")}
+    assert set(listed) == {"itself", *parts}
+    plumbing = {"close", "replace_tenant_key", "replace_client_secret", *parts}
+    assert listed["itself"] == _calls(client) - plumbing
+    for name, part in parts.items():
+        assert listed[name] == _calls(part), name
+
+
+def _calls(part: object) -> set[str]:
+    return {name for name in dir(part) if not name.startswith("_") and callable(getattr(part, name))}
