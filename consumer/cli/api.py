@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from rich.console import Console
+from rich.file_proxy import FileProxy
+from rich.live import Live
+from rich.spinner import Spinner
 
 from consumer.cli.common import Failed, WrongSettings, config_option, load, run_async
 from consumer.cli.console import harmless
+from consumer.cli.platform_trouble import Platform, sahha_of, thrive_of
 from consumer.clients.sahha import SahhaClient
 from consumer.clients.thrive import ThriveClient
-from consumer.durations import format_duration
-from consumer.errors import ApiError
+from consumer.errors import ApiError, CredentialsRefused
 from consumer.ops.logs import configure_logging
 from consumer.outcomes import Unavailable
 from consumer.platforms import build_sahha, build_thrive
@@ -25,6 +32,8 @@ __all__ = ["answer_options", "ask_sahha", "ask_thrive", "limit_option", "refusal
 C = TypeVar("C")
 T = TypeVar("T")
 
+_PATIENCE: Final = 2.0
+"""Seconds without a word on a terminal."""
 _LONGEST_TEXT: Final = 2000
 _MOST_DETAILS: Final = 20
 
@@ -65,28 +74,58 @@ def settings_of(config: Path | None) -> Settings:
 
 def ask_thrive(settings: Settings, call: Callable[[ThriveClient], Coroutine[Any, Any, T]]) -> T:
     """Run `call` with Thrive's client; see `refusal` for what becomes of an `ApiError` it does not catch itself."""
-    return run_async(lambda: _ask("Thrive", build_thrive(settings.thrive), call), uvloop=settings.uvloop)
+    return run_async(lambda: _ask(thrive_of(settings), build_thrive(settings.thrive), call), uvloop=settings.uvloop)
 
 
 def ask_sahha(settings: Settings, call: Callable[[SahhaClient], Coroutine[Any, Any, T]]) -> T:
     """Run `call` with Sahha's client; see `refusal` for what becomes of an `ApiError` it does not catch itself."""
-    return run_async(lambda: _ask("Sahha", build_sahha(settings.sahha), call), uvloop=settings.uvloop)
+    return run_async(lambda: _ask(sahha_of(settings), build_sahha(settings.sahha), call), uvloop=settings.uvloop)
 
 
-async def _ask(platform: str, opened: AbstractAsyncContextManager[C], call: Callable[[C], Coroutine[Any, Any, T]]) -> T:
+async def _ask(
+    platform: Platform, opened: AbstractAsyncContextManager[C], call: Callable[[C], Coroutine[Any, Any, T]]
+) -> T:
     try:
-        async with opened as client:
-            return await call(client)
+        with _waiting(platform.name):
+            async with opened as client:
+                return await call(client)
+    except CredentialsRefused as error:
+        raise Failed(f"{refusal(error)}\n{platform.advice}") from None
     except ApiError as error:
         raise Failed(refusal(error)) from None
     except Unavailable as error:
-        why = f": {error.why}" if error.why else ""
-        when = f" in {format_duration(error.retry_after)}" if error.retry_after else " later"
-        raise Failed(f"{platform} cannot be reached or is overloaded{why}; try again{when}") from None
+        raise Failed(platform.unreachable(error)) from None
     except ValueError as error:
         if not _ours(error):
             raise
         raise WrongSettings(str(error)) from None
+
+
+@contextlib.contextmanager
+def _waiting(name: str) -> Iterator[None]:
+    """On a terminal, say on standard error that the platform is waited for, once that takes long."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    # What rich calls a status, but that would put its hands on standard output as well.
+    shown = Live(
+        Spinner("dots", f"waiting for {name} ..."),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    )
+
+    def show() -> None:
+        # Where standard error is rich's already, a bar is shown.
+        if not isinstance(sys.stderr, FileProxy):
+            shown.start()
+
+    timer = asyncio.get_running_loop().call_later(_PATIENCE, show)
+    try:
+        yield
+    finally:
+        timer.cancel()
+        shown.stop()
 
 
 def _ours(error: ValueError) -> bool:

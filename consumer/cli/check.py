@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 
 from consumer.app import build_source, build_store, load_table, source_names
+from consumer.cli.check_platforms import platform_checks
 from consumer.cli.common import Failed, config_option, handlers_options, load, run_async
 from consumer.cli.console import clear_errors, print_table
 from consumer.cli.routes import rows
@@ -58,8 +59,9 @@ def command(
 ) -> None:
     """Say whether the worker could run: handlers, secrets, database, dead letters, queues, permissions, timers.
 
-    Every part is looked at, whatever the others said. No message is received and no table changed; a dead-letter
-    folder and an embedded queue are made when they are not there. Exit code 1 if the worker could not run.
+    Every part is looked at, whatever the others said, and the API of each platform that credentials are set for. No
+    message is received and no table changed; a dead-letter folder and an embedded queue are made when they are not
+    there. Exit code 1 if the worker could not run.
     """
     loaded = load(config, {"handlers": handlers, "app_dir": app_dir})
     settings = loaded.settings
@@ -92,6 +94,7 @@ async def _check(loaded: Loaded, only: str | None) -> list[_Row]:
         ("database", _database(settings)),
         ("dead letters", _dead_letters(settings)),
         ("health", _health(settings)),
+        *platform_checks(settings),
     ]
     names = [] if not settings.sources else source_names(settings, only)
     parts += [(f"source {name}", _source(settings.source(name))) for name in names]

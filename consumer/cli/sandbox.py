@@ -14,6 +14,7 @@ from consumer.cli.common import run_async
 from consumer.cli.console import clear_errors
 from consumer.ops.logs import configure_logging
 from consumer.sandbox.credentials import Credentials
+from consumer.sandbox.kept import STARTS, next_start
 from consumer.sandbox.options import LOOPBACK, SandboxOptions
 from consumer.sandbox.project import Kept, kept_project, write_sandbox_project
 from consumer.sandbox.server import Sandbox, serve_sandbox
@@ -39,7 +40,9 @@ def _url(_: click.Context, __: click.Parameter, value: str | None) -> str | None
     help=f"Port; 0: any free one. Default what DIR/consumer.toml says, else {_PORT}.",
 )
 @click.option("--expose", is_flag=True, help="Allow a --host that other machines reach: all keys are toys.")
-@click.option("--seed", default=1, show_default=True, help="The same seed makes the same members and values.")
+@click.option(
+    "--seed", default=1, show_default=True, help="The same seed makes the same members with the same history."
+)
 @click.option("--members", default=5, show_default=True, type=click.IntRange(0, 1000), help="Invented members.")
 @click.option("--rate", default=1.0, show_default=True, type=click.FloatRange(0, 1000), help="Thrive events a second.")
 @click.option("--burst", default=0, type=click.IntRange(0, 10_000), help="Thrive events at the start, all at once.")
@@ -73,8 +76,12 @@ def _url(_: click.Context, __: click.Parameter, value: str | None) -> str | None
 def command(*, folder: Path, **chosen: Any) -> None:
     """Play both platforms on this machine: their APIs, Thrive's events and Sahha's webhooks. All data are invented.
 
-    DIR (default sandbox) becomes a project that works with it, as `consumer init` writes one, and keeps its keys and
-    the queues registered with it for the next time; nothing else in it is overwritten. Stop it with Ctrl-C.
+    DIR (default sandbox) becomes a project that works with it, as its README.md says, and keeps its keys and the
+    queues registered with it for the next time; nothing else in it is overwritten. Stop it with Ctrl-C.
+
+    Started again with the same --seed, it has the same members as at first, and new events about them. All else is
+    forgotten: labs, cards and actions of before too, so an event that announced one which was not fetched yet has
+    nothing to be fetched; members and profiles added, tokens, faults, and events that waited to be published.
     """
     configure_logging()
     with clear_errors():
@@ -101,7 +108,9 @@ def _options(folder: Path, kept: Kept | None, chosen: dict[str, Any]) -> Sandbox
         port = _PORT if kept is None or kept.port is None else kept.port
     credentials = Credentials.new() if kept is None else kept.credentials
     file = folder / "secrets" / "queues.json"
-    return SandboxOptions(**{**chosen, "port": port, "credentials": credentials, "queues_file": file})
+    start = 0 if kept is None else next_start(folder / STARTS)
+    fixed = {"port": port, "credentials": credentials, "queues_file": file, "start": start}
+    return SandboxOptions(**{**chosen, **fixed})
 
 
 def _show(sandbox: Sandbox, folder: Path, kept: Kept | None) -> None:

@@ -131,8 +131,8 @@ def get_card(*, user_id: str, card: str, as_json: bool, config: Path | None) -> 
 def report_card(*, user_id: str, card: str, status: str, as_json: bool, config: Path | None) -> None:
     """Report what the member did with a card.
 
-    STATUS is opened, completed or dismissed. A card goes from pending to opened or dismissed, from opened to
-    completed or dismissed; Thrive refuses the rest.
+    STATUS is one of pending, opened, completed, dismissed. A card goes from pending to opened or dismissed, from
+    opened to completed or dismissed; the status it has changes nothing, and Thrive refuses the rest.
     """
     ask_thrive(settings_of(config), lambda c: c.cards.report(user_id, card, status))
     facts = {"card_item_id": card, "interaction_status": status}

@@ -111,7 +111,7 @@ def show(*, stream: str, as_json: bool, config: Path | None) -> None:
         try:
             return await client.queues.show(stream)
         except NotFound as error:
-            raise _absent(error, "events of this stream are buffered") from None
+            raise _absent(error) from None
 
     print_object(ask_thrive(settings_of(config), shown), as_json=as_json)
 
@@ -158,7 +158,7 @@ def remove(*, stream: str, as_json: bool, config: Path | None) -> None:
 
     ask_thrive(settings_of(config), removed)
     print_done(
-        f"removed: events of {stream} are buffered from now on",
+        f"removed: events of {stream} are buffered from now on, unless another queue takes them",
         {"queue_name": stream, "removed": True},
         as_json=as_json,
     )
@@ -187,8 +187,12 @@ def _body(stream: str, wanted: _Wanted, settings: Settings) -> dict[str, Any]:
     return body
 
 
-def _absent(error: NotFound, what: str) -> Exception:
-    return Failed(f"not configured: {what}") if error.code == _NOT_CONFIGURED else error
+def _absent(error: NotFound, what: str = "") -> Exception:
+    """That there is no queue, and below it the platform's own words: where the events are meanwhile, it knows best."""
+    if error.code != _NOT_CONFIGURED:
+        return error
+    _, line, words = refusal(error).partition("\n")
+    return Failed(f"not configured{f': {what}' if what else ''}{line}{words}")
 
 
 def _with_hint(error: ApiError, body: Mapping[str, Any]) -> Exception:

@@ -20,29 +20,24 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 import stamina
-from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 from consumer import __version__
+from consumer.clients.attempts import UNREADABLE, AttemptFailed, Waits, translated
 from consumer.clients.pacing import Pacer
 from consumer.clients.retry_after import wait_asked
 from consumer.clients.urls import fill, proxy_for, require_secure
 from consumer.deadline import time_left
 from consumer.errors import ApiError, ApiErrorDetail, ConsumerError, NotFound
 from consumer.outcomes import Unavailable
-from consumer.retry import backoff
 
 __all__ = ["UNREADABLE", "Http", "HttpOptions", "Reply", "api_error", "read_json"]
 
 T = TypeVar("T")
 
-UNREADABLE: Final = "unreadable_answer"
-"""`ApiError.code` for an answer that is not what the call promises."""
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
 
 _CHUNK = 64 * 1024
-_FIRST_WAIT = 0.5
-_LONGEST_WAIT = 4.0
 _REFUSED = 400
 _REDIRECT = 300
 _BROKEN = 500
@@ -221,19 +216,18 @@ class Http:
 
     async def _repeat(self, request: _Request, *, repeatable: bool) -> Reply:
         self._stay_in_one_loop()
-        waits = _Waits(self._options.retry_budget, ends=time.monotonic() + self._time())
-        failed: _AttemptFailed
+        attempts = self._options.attempts if repeatable else 1
+        waits = Waits(self._options.retry_budget, attempts=attempts, ends=time.monotonic() + self._time())
+        failed: AttemptFailed
         try:
-            async for attempt in stamina.retry_context(
-                on=waits.after, attempts=self._options.attempts if repeatable else 1, timeout=None
-            ):
+            async for attempt in stamina.retry_context(on=waits.after, attempts=attempts, timeout=None):
                 with attempt:
                     return await self._attempt(request)
             raise AssertionError("stamina ends with an answer or an exception")
-        except _AttemptFailed as error:
+        except AttemptFailed as error:
             failed = error
         # Outside the handler, so that nothing hangs on to what failed inside.
-        raise Unavailable(failed.retry_after, why=failed.why, answered=self.answered(request.call))
+        raise Unavailable(failed.retry_after, why=str(failed), answered=self.answered(request.call))
 
     async def _attempt(self, request: _Request) -> Reply:
         async with self._turns:
@@ -252,6 +246,7 @@ class Http:
     async def _send(self, request: _Request) -> Reply | Exception:
         """The answer, or what to raise instead; returned, so that it is raised without aiohttp's error behind it."""
         session = self._opened()
+        proxy = proxy_for(request.url)
         try:
             async with session.request(
                 request.method,
@@ -259,7 +254,7 @@ class Http:
                 data=request.body,
                 headers=request.headers,
                 allow_redirects=False,
-                proxy=proxy_for(request.url),
+                proxy=proxy,
             ) as response:
                 body = await _read(response)
                 if body is None:
@@ -270,7 +265,7 @@ class Http:
                 return ConsumerError(f"{request.call}: the client is closed")
             if isinstance(error, RuntimeError):
                 raise
-            return _translated(request.call, error)
+            return translated(request.call, error, proxied=proxy is not None)
 
     def _refusal(self, request: _Request, answer: Reply) -> Exception:
         status = answer.status
@@ -279,8 +274,9 @@ class Http:
         passing = status in _PASSING or status >= _BROKEN
         if not passing or status in request.final:
             return self._errors(request.call, status, answer.headers, answer.body)
-        return _AttemptFailed(
-            f"{request.call}: HTTP {status}",
+        return AttemptFailed(
+            request.call,
+            f"HTTP {status}",
             again=status in _PASSING or (status == _BROKEN and request.method == "GET"),
             retry_after=wait_asked(status, answer.headers, datetime.now(UTC)),
         )
@@ -319,37 +315,6 @@ class _Request:
     final: frozenset[int] = frozenset()
 
 
-class _AttemptFailed(Exception):
-    """One attempt failed for a reason that may pass. stamina logs its text: no more than method, template, status."""
-
-    def __init__(self, why: str, *, again: bool, retry_after: float | None = None) -> None:
-        super().__init__(why)
-        self.why = why
-        self.again = again
-        self.retry_after = retry_after
-
-
-class _Waits:
-    """Decides, for stamina, whether and when to try again: within the budget, before the end, as the server asks."""
-
-    def __init__(self, budget: float, *, ends: float) -> None:
-        self._left = budget
-        self._ends = ends
-        self._failures = 0
-
-    def after(self, error: Exception) -> bool | float:
-        if not isinstance(error, _AttemptFailed) or not error.again:
-            return False
-        self._failures += 1
-        wait = error.retry_after
-        if wait is None:
-            wait = backoff(self._failures, base=_FIRST_WAIT, cap=_LONGEST_WAIT)
-        if wait > self._left or time.monotonic() + wait >= self._ends:
-            return False
-        self._left -= wait
-        return wait
-
-
 def _written(value: Any) -> bytes:
     try:
         return json_codec.dumps(value, allow_nan=False, separators=(",", ":")).encode()
@@ -369,19 +334,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | None:
         if len(body) > MAX_ANSWER_BYTES:
             return None
     return bytes(body)
-
-
-def _translated(call: str, error: Exception) -> Exception:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return _AttemptFailed(f"{call}: the server's certificate is not valid", again=False)
-    if isinstance(error, TimeoutError):
-        return _AttemptFailed(f"{call}: no answer in time", again=True)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return _AttemptFailed(f"{call}: the proxy refused, HTTP {error.status}", again=True)
-    undecodable = isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, ContentEncodingError)
-    if undecodable or isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
-        return ApiError(call, status=None, code=UNREADABLE)
-    return _AttemptFailed(f"{call}: no connection", again=True)
 
 
 @functools.cache

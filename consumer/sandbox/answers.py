@@ -16,7 +16,7 @@ from consumer.sandbox.browsers import foreign
 from consumer.sandbox.faults import Strike
 from consumer.sandbox.parts import Parts
 
-__all__ = ["Misfit", "Refusal", "answering", "data", "no_content"]
+__all__ = ["Misfit", "Refusal", "answering", "data", "invalid", "no_content"]
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -56,6 +56,12 @@ class Refusal(Exception):
         self.message = message
         self.details = list(details)
         self.headers = dict(headers or {})
+
+
+def invalid(field: str, message: str, *, code: str = "invalid_value") -> Refusal:
+    """The refusal (422) of one field, which its detail says what is wrong with."""
+    details = [{"field": field, "code": code, "message": message}]
+    return Refusal(422, "The request is not valid", details=details)
 
 
 class Misfit(Exception):

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from consumer.sandbox.options import LOOPBACK
 
-__all__ = ["foreign"]
+__all__ = ["foreign", "from_browser"]
 
+_MARKS: Final = ("Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
 _OWN_SITES: Final = frozenset({"none", "same-origin"})
 
 
@@ -31,6 +32,14 @@ def foreign(headers: Mapping[str, str], *, expose: bool) -> str | None:
     if headers.get("Sec-Fetch-Site", "none") not in _OWN_SITES:
         return "A web page of another site"
     return None
+
+
+def from_browser(headers: Mapping[str, str]) -> bool:
+    """Whether a browser seems to have sent a request with these headers.
+
+    Old ones send forms without `Origin`, and know no `Sec-Fetch-Site`; all of them call themselves Mozilla.
+    """
+    return any(name in headers for name in _MARKS) or headers.get("User-Agent", "").startswith("Mozilla/")
 
 
 def _name(host: str) -> str | None:

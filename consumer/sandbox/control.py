@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import Any, Final, Literal
 
 from aiohttp import web
-from pydantic import ConfigDict, Field
+from pydantic import Field, model_validator
 
 from consumer import __version__
 from consumer.sandbox.answers import Refusal
+from consumer.sandbox.commands import Command, Control, command_of, listed_controls
 from consumer.sandbox.faults import FaultRule
-from consumer.sandbox.requests import Shape, body_of
 from consumer.sandbox.sahha import Sahha
+from consumer.sandbox.sahha_control import CONTROLS
 from consumer.sandbox.streams import STREAMS, stream_of
 from consumer.sandbox.thrive_state import Thrive
 from consumer.sandbox.traffic import NoMember
@@ -19,15 +21,32 @@ from consumer.sandbox.traffic import NoMember
 __all__ = ["add_control_routes"]
 
 _DAY = 86_400.0
+_CONTROLS: Final = (
+    Control("GET /sandbox", "this"),
+    Control("GET /sandbox/examples", "the examples alone, one a line, ready to be copied"),
+    Control(
+        "POST /sandbox/events",
+        "stream?, count, contract? (inline, basic, mixed), user_id?, "
+        "kind: good, forged, stale, replay, duplicate or unknown",
+        '{"count": 5, "stream": "coaching-nudges", "kind": "forged"}',
+    ),
+    Control("GET /sandbox/faults", "the rules in force"),
+    Control(
+        "POST /sandbox/faults",
+        "rules (or a list of them, or one): path (a prefix, such as /v1 or /api; * for all), method?, latency "
+        "(seconds), error_rate (0 to 1), status?, retry_after?, times?. They replace those in force, and of those that "
+        "fit a request the first one counts. A path or method of which there is no route is refused",
+        '{"rules": [{"path": "/v1", "error_rate": 0.5, "status": 503}]}',
+    ),
+    Control("DELETE /sandbox/faults", "no faults from now on"),
+    Control("GET /sandbox/secrets", "the event-signing secrets in use: toys, like everything here"),
+    Control("POST /sandbox/secrets/rotate", "overlap? (seconds of sandbox time; a day), secret?", '{"overlap": 86400}'),
+    Control("POST /sandbox/tokens/expire", "makes every member token worthless"),
+    Control("POST /sandbox/clock/skip", "seconds (of sandbox time)", '{"seconds": 3600}'),
+)
 
 
-class _Strict(Shape):
-    """Unknown fields are refused: whoever controls a sandbox wants to know of a typing error."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Events(_Strict):
+class _Events(Command):
     stream: str | None = None
     count: int = Field(1, ge=1, le=10_000)
     contract: Literal["inline", "basic", "mixed"] | None = None
@@ -35,16 +54,24 @@ class _Events(_Strict):
     user_id: str | None = None
 
 
-class _Faults(_Strict):
+class _Faults(Command):
     rules: list[FaultRule]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, given: Any) -> Any:
+        """A list of rules, and one rule, do as well."""
+        if isinstance(given, dict) and given and "rules" not in given:
+            given = [given]
+        return {"rules": given} if isinstance(given, list) else given
 
-class _Rotate(_Strict):
+
+class _Rotate(Command):
     overlap: float = Field(_DAY, ge=0, description="Seconds of sandbox time.")
     secret: str | None = Field(None, min_length=16, max_length=1000)
 
 
-class _Skip(_Strict):
+class _Skip(Command):
     seconds: float = Field(ge=0, le=365 * _DAY)
 
 
@@ -65,7 +92,7 @@ class _Control:
             "queues": self._thrive.queues.registered,
             "streams": self._thrive.publisher.counts(),
         }
-        return web.json_response(
+        return _indented(
             {
                 "version": __version__,
                 "url": self._thrive.url,
@@ -73,23 +100,19 @@ class _Control:
                 "speed": options.speed,
                 "members": self._parts.world.members,
                 "thrive": thrive,
-                "sahha": self._sahha.describe(),
+                "sahha": self._sahha.describe(self._thrive.url),
                 "faults": self._rules(),
-                "control": {
-                    "POST /sandbox/events": "stream?, count, contract?, user_id?, "
-                    "kind: good, forged, stale, replay, duplicate or unknown",
-                    "GET, POST, DELETE /sandbox/faults": "rules: path, method?, latency, error_rate, status?, "
-                    "retry_after?, times?",
-                    "GET /sandbox/secrets": "the event-signing secrets in use: toys, like everything here",
-                    "POST /sandbox/secrets/rotate": "overlap?, secret?",
-                    "POST /sandbox/tokens/expire": "makes every member token worthless",
-                    "POST /sandbox/clock/skip": "seconds",
-                },
+                "control": listed_controls(_CONTROLS, self._thrive.url),
             }
         )
 
+    async def examples(self, _: web.Request) -> web.StreamResponse:
+        """In JSON their quotation marks have backslashes, which a shell does not understand."""
+        lines = [one.example(self._thrive.url) for one in (*_CONTROLS, *CONTROLS)]
+        return web.Response(text="\n".join(lines) + "\n")
+
     async def events(self, request: web.Request) -> web.StreamResponse:
-        given = await body_of(request, _Events)
+        given = await command_of(request, _Events)
         stream = None if given.stream is None else stream_of(given.stream)
         if given.stream is not None and stream not in STREAMS:
             raise Refusal(422, f"stream: expected one of {', '.join(STREAMS)}")
@@ -116,7 +139,15 @@ class _Control:
         return web.json_response({"rules": self._rules()})
 
     async def set_faults(self, request: web.Request) -> web.StreamResponse:
-        given = await body_of(request, _Faults)
+        given = await command_of(request, _Faults)
+        routes = _platforms_routes(request.app)
+        for number, rule in enumerate(given.rules):
+            if not rule.reaches(routes):
+                raise Refusal(
+                    422,
+                    f"rules[{number}].path: nothing that the platforms answer has such a method or begins so; expected "
+                    "the beginning of a path, such as /v1, /v1/users or /api, or * for all",
+                )
         try:
             self._parts.faults.replace(given.rules)
         except ValueError as error:
@@ -134,7 +165,7 @@ class _Control:
         return web.json_response({"secrets": self._thrive.rotation.valid(self._parts.clock.elapsed())})
 
     async def rotate(self, request: web.Request) -> web.StreamResponse:
-        given = await body_of(request, _Rotate) if request.can_read_body else _Rotate()
+        given = await command_of(request, _Rotate) if request.can_read_body else _Rotate()
         now = self._parts.clock.elapsed()
         self._thrive.rotation.rotate(now, overlap=given.overlap, secret=given.secret)
         overlap = {"sandbox_seconds": given.overlap, "real_seconds": self._parts.clock.real(given.overlap)}
@@ -146,9 +177,18 @@ class _Control:
 
     async def skip(self, request: web.Request) -> web.StreamResponse:
         """Let sandbox time pass for what is to be published; jobs and processing wait on."""
-        self._parts.clock.skip((await body_of(request, _Skip)).seconds)
+        self._parts.clock.skip((await command_of(request, _Skip)).seconds)
         self._thrive.publisher.wake()
         return web.json_response({"elapsed": self._parts.clock.elapsed()})
+
+
+def _indented(value: Any) -> web.Response:
+    return web.json_response(value, dumps=lambda given: json.dumps(given, indent=2) + "\n")
+
+
+def _platforms_routes(app: web.Application) -> list[tuple[str, str]]:
+    found = [(route.method, route.resource.canonical) for route in app.router.routes() if route.resource is not None]
+    return [(method, path) for method, path in found if path.startswith(("/v1/", "/api/"))]
 
 
 def add_control_routes(app: web.Application, thrive: Thrive, sahha: Sahha) -> None:
@@ -157,6 +197,7 @@ def add_control_routes(app: web.Application, thrive: Thrive, sahha: Sahha) -> No
     app.router.add_routes(
         [
             web.get("/sandbox", here.show),
+            web.get("/sandbox/examples", here.examples),
             web.post("/sandbox/events", here.events),
             web.get("/sandbox/faults", here.faults),
             web.post("/sandbox/faults", here.set_faults),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = ["FaultRule", "Faults", "Strike"]
 
@@ -22,13 +22,41 @@ class FaultRule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    path: str = Field("/", description="Prefix of the paths it is for.")
+    path: str = Field("/", description="Prefix of the paths it is for; * for all.")
     method: str | None = Field(None, description="Only this method.")
     latency: float = Field(0.0, ge=0, le=600, description="Real seconds added to every answer.")
     error_rate: float = Field(0.0, ge=0, le=1, description="Share of the requests that fail.")
     status: int | None = Field(None, ge=400, le=599, description="What they fail with; by default 429, 500 or 503.")
     retry_after: int | str | None = Field(None, description="Retry-After; by default 1 with 429 and 503.")
     times: int | None = Field(None, ge=1, description="How many requests fail before the rule is used up.")
+
+    @field_validator("path")
+    @classmethod
+    def _every(cls, path: str) -> str:
+        return "/" if path == "*" else path
+
+    @model_validator(mode="after")
+    def _fails_at_all(self) -> Self:
+        how = [name for name in ("status", "retry_after", "times") if getattr(self, name) is not None]
+        if how and not self.error_rate:
+            raise ValueError(f"error_rate: missing, so no request fails, and {how[0]} means nothing; 1 for all of them")
+        return self
+
+    def reaches(self, routes: Iterable[tuple[str, str]]) -> bool:
+        """Whether any of these could be struck: methods, with paths that have `{name}` where anything may stand."""
+        return any((self.method or method).upper() == method and _may_begin(path, self.path) for method, path in routes)
+
+
+def _may_begin(template: str, prefix: str) -> bool:
+    have, (*whole, last) = template.split("/"), prefix.split("/")
+    if len(whole) >= len(have):
+        return False
+    same = all(_is_open(one) or one == part for one, part in zip(have, whole, strict=False))
+    return same and (_is_open(have[len(whole)]) or have[len(whole)].startswith(last))
+
+
+def _is_open(segment: str) -> bool:
+    return segment.startswith("{")
 
 
 @dataclass(frozen=True, slots=True)

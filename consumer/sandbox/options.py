@@ -30,6 +30,8 @@ class SandboxOptions:
     """Whether `host` may be another than this machine's own: the sandbox's keys are toys, and its data are open."""
     seed: int = 1
     """The same seed makes the same members with the same values."""
+    start: int = 0
+    """Which start of the same project this is: each makes other events, webhooks and ids, about the same members."""
     members: int = 5
     speed: float = 600.0
     """How much faster than life waiting passes: retries, processing, intervals, rotation. Times in bodies are real."""

@@ -22,7 +22,8 @@ class Parts:
     """Handed to each platform's routes and background work.
 
     `world.members` are the user ids, which are Sahha's external ids too; `world.draw(name)` is a seeded `Random` of
-    its own for each name. `clock.now()` goes into bodies, `clock.elapsed()` and `clock.sleep()` are for waiting.
+    its own for each name, `world.draw_anew(name)` another one at each start. `clock.now()` goes into bodies,
+    `clock.elapsed()` and `clock.sleep()` are for waiting.
     `log` gets ids, counts and names of events, nothing else.
     """
 

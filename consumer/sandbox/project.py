@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from pydantic import SecretStr
 from consumer.errors import ConsumerError, SettingsError
 from consumer.project import write_project
 from consumer.sandbox.credentials import Credentials, SahhaCredentials
+from consumer.sandbox.kept import STARTS
 from consumer.sandbox.options import LOOPBACK
+from consumer.sandbox.readme import README
 from consumer.settings_loading import load_settings
 
 __all__ = ["Kept", "kept_project", "write_sandbox_project"]
@@ -110,8 +113,9 @@ def kept_project(folder: Path) -> Kept | None:
 def write_sandbox_project(folder: Path, *, url: str, credentials: Credentials) -> None:
     """Write a project that reaches a sandbox on this machine, at `url`; overwrites nothing.
 
-    Settings and secrets are readable by their owner alone; the rest is what `consumer init` writes. The settings come
-    last: once they are there, everything is. Raises `ConsumerError` when a file cannot be written or is in the way.
+    Settings and secrets are readable by their owner alone; `README.md` is a sandbox's own, the rest is what `consumer
+    init` writes. The settings come last: once they are there, all that is needed is. Raises `ConsumerError` when a file
+    cannot be written or is in the way.
     """
     sahha = credentials.sahha
     settings = _TEMPLATE.substitute(
@@ -128,12 +132,19 @@ def write_sandbox_project(folder: Path, *, url: str, credentials: Credentials) -
         (folder / _THRIVE).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(folder / _THRIVE, f"{credentials.thrive_secret}\n")
         _write(folder / _SAHHA, f"{sahha.webhook_secret}\n")
+        _write(folder / STARTS, "0\n")
+        _write_readme(folder / "README.md", url)
         _write(folder / _SETTINGS, settings)
     except FileExistsError as error:
         raise ConsumerError(f"{error.filename} is in the way: choose another folder") from None
     except OSError as error:
         raise ConsumerError(f"{error.filename or folder}: {error.strerror}") from None
     write_project(folder)
+
+
+def _write_readme(path: Path, url: str) -> None:
+    with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+        file.write(README.substitute(url=url))
 
 
 def _write(path: Path, text: str) -> None:

@@ -37,7 +37,7 @@ class Publisher:
     def __init__(self, parts: Parts, rotation: Rotation) -> None:
         self._parts = parts
         self._rotation = rotation
-        self._random = parts.world.draw("publishing")
+        self._random = parts.world.draw_anew("publishing")
         self._stranger = ThriveSignature(secrets=["somebody else's guess"], encoding="hex")
         self._boxes = {stream: Outbox() for stream in STREAMS}
         self._news = {stream: asyncio.Event() for stream in STREAMS}

@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import ConfigDict, Field
 
 from consumer.errors import ConsumerError
-from consumer.sandbox.answers import Refusal, data, no_content
+from consumer.sandbox.answers import Refusal, data, invalid, no_content
 from consumer.sandbox.members import text_of
 from consumer.sandbox.parts import Parts
 from consumer.sandbox.publishing import ACCEPT_WITHIN, Publisher
@@ -98,7 +98,7 @@ class QueueAdmin:
         return data(_shown(self._there(_stream(request))))
 
     async def remove(self, request: web.Request) -> web.StreamResponse:
-        """DELETE: later events are buffered."""
+        """DELETE: later events are buffered, or go to the queue for `all`."""
         stream = _stream(request)
         async with self._changing:
             self._there(stream)
@@ -111,8 +111,9 @@ class QueueAdmin:
 
     def _there(self, stream: str) -> Registration:
         if stream not in self._registered:
+            where = f"go to the queue registered for {ALL}" if ALL in self._registered else "are buffered"
             raise Refusal(
-                404, "No queue is registered for this stream: its events are buffered", code="queue_not_configured"
+                404, f"No queue is registered for this stream: its events {where}", code="queue_not_configured"
             )
         return self._registered[stream]
 
@@ -122,7 +123,7 @@ class QueueAdmin:
         _require_same_name(request, body)
         block = (body.model_extra or {}).get(body.type) or {}
         if not isinstance(block, dict):
-            raise _wrong(body.type, "expected an object")
+            raise invalid(body.type, "expected an object")
         async with self._changing:
             if replace:
                 self._there(stream)
@@ -153,11 +154,7 @@ class QueueAdmin:
                 raise
         except (ConsumerError, TimeoutError) as error:
             text = str(error) or "it took too long"
-            raise Refusal(
-                400,
-                f"The test publish failed: {text}",
-                details=[{"field": body.type, "code": "invalid_value", "message": text}],
-            ) from None
+            raise Refusal(400, f"The test publish failed: {text}") from None
         return target
 
     def _test_message(self, queue_name: str) -> bytes:
@@ -187,17 +184,13 @@ def _source_name(queue_name: str) -> str:
 def _stream(request: web.Request) -> str:
     stream = stream_of(request.match_info["queue_name"])
     if stream is None:
-        raise _wrong("queue_name", f"expected one of {', '.join((*STREAMS, ALL))}")
+        raise invalid("queue_name", f"expected one of {', '.join((*STREAMS, ALL))}")
     return stream
 
 
 def _require_same_name(request: web.Request, body: _Body) -> None:
     if body.queue_name != request.match_info["queue_name"]:
-        raise _wrong("queue_name", "expected the one in the path")
-
-
-def _wrong(field: str, message: str) -> Refusal:
-    return Refusal(422, f"{field}: {message}", details=[{"field": field, "code": "invalid_value", "message": message}])
+        raise invalid("queue_name", "expected the one in the path")
 
 
 async def _close(target: QueueTarget | None) -> None:

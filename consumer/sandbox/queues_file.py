@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+
+from consumer.sandbox.kept import write_private
 
 __all__ = ["Registration", "read_registrations", "write_registrations"]
 
@@ -39,9 +40,4 @@ def read_registrations(file: Path) -> dict[str, Registration]:
 
 def write_registrations(file: Path, registered: Mapping[str, Registration]) -> None:
     """Put these in the place of those in the file. Raises `OSError`."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as stream:
-        stream.write(_KEPT.dump_json(dict(registered), indent=2))
-    fresh.replace(file)
+    write_private(file, _KEPT.dump_json(dict(registered), indent=2))

@@ -12,7 +12,20 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from consumer.sandbox.answers import Misfit, Refusal, data
 
-__all__ = ["Days", "Moment", "Page", "Shape", "between", "body_of", "found", "listed", "query_of", "shaped"]
+__all__ = [
+    "Days",
+    "Moment",
+    "Page",
+    "Shape",
+    "between",
+    "body_of",
+    "found",
+    "is_json",
+    "json_of",
+    "listed",
+    "query_of",
+    "shaped",
+]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -51,13 +64,33 @@ class Days(Page):
 
 async def body_of(request: web.Request, shape: type[T]) -> T:
     """The JSON body. Raises `Misfit` (422) for one that does not fit, `Refusal` (415) for another content type."""
-    if request.content_type != "application/json":
+    if not is_json(request):
         raise Refusal(415, "Expected application/json")
     try:
-        value = json.loads(await request.read(), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
+        value = _parsed(await request.read())
+    except ValueError:
         raise Misfit([{"loc": ["body"], "msg": "JSON decode error", "type": "json_invalid"}]) from None
     return shaped(value, shape, "body")
+
+
+def is_json(request: web.Request) -> bool:
+    """Whether the body is said to be JSON."""
+    return request.content_type == "application/json"
+
+
+async def json_of(request: web.Request) -> Any:
+    """The JSON body, whatever it is said to be. Raises `Refusal` (422) for one that is none."""
+    try:
+        return _parsed(await request.read())
+    except ValueError:
+        raise Refusal(422, "the body: expected JSON") from None
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return json.loads(content, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _no_constant(name: str) -> None:

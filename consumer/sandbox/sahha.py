@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from consumer.sandbox.commands import listed_controls
 from consumer.sandbox.parts import Parts
 from consumer.sandbox.sahha_access import Access
 from consumer.sandbox.sahha_accounts import Accounts
@@ -30,8 +31,8 @@ class Sahha:
         """The external ids of all profiles: the members' ids, one sample profile's, and those registered since."""
         return self.access.profiles.ids()
 
-    def describe(self) -> dict[str, Any]:
-        """What there is, for `GET /sandbox`; no secrets."""
+    def describe(self, url: str) -> dict[str, Any]:
+        """What there is, for `GET /sandbox` of the sandbox at `url`; no secrets."""
         credentials = self.access.parts.credentials.sahha
         return {
             "client_id": credentials.client_id,
@@ -39,7 +40,7 @@ class Sahha:
             "profiles": self.profiles,
             "api": describe_quirks(self.access),
             "webhooks": self.webhooks.describe(),
-            "control": CONTROLS,
+            "control": listed_controls(CONTROLS, url),
         }
 
 

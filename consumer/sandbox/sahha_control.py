@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from pydantic import AfterValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from consumer.sandbox.answers import Refusal
-from consumer.sandbox.requests import Shape, body_of
+from consumer.sandbox.commands import Command, Control, command_of
 from consumer.sandbox.sahha_access import Access
 from consumer.sandbox.sahha_mischief import KINDS, Kind, made
 from consumer.sandbox.sahha_profiles import SCORE, HookEvent
@@ -19,14 +19,26 @@ from consumer.sandbox.sahha_webhooks import Delivery, Webhooks
 
 __all__ = ["CONTROLS", "SahhaControl", "describe_quirks"]
 
-CONTROLS: Final = {
-    "GET /sandbox/webhooks": "what was sent and answered",
-    "POST /sandbox/webhooks": "url?, secret?, encoding?, interval_minutes?, event_types?, retries?, rate?",
-    "POST /sandbox/webhooks/test": "event_type?, wait?",
-    "POST /sandbox/webhooks/events": f"count, event_type?, external_id?, same_metric?, wait?, kind: {', '.join(KINDS)}",
-    "POST /sandbox/sahha": "score_shape?, page_base?, no_data?, token_lifetime?, revoke_tokens?",
-}
-"""The controls, each with the fields of its body."""
+CONTROLS: Final = (
+    Control("GET /sandbox/webhooks", "what was sent and answered"),
+    Control(
+        "POST /sandbox/webhooks",
+        "url?, secret?, encoding?, interval_minutes?, event_types?, retries?, rate?",
+        '{"url": "http://127.0.0.1:8081/", "rate": 1}',
+    ),
+    Control("POST /sandbox/webhooks/test", "event_type?, wait?", '{"wait": true}'),
+    Control(
+        "POST /sandbox/webhooks/events",
+        f"count, event_type?, external_id?, same_metric?, wait?, kind: {', '.join(KINDS)}",
+        '{"count": 5, "kind": "forged"}',
+    ),
+    Control(
+        "POST /sandbox/sahha",
+        "score_shape?, page_base?, no_data?, token_lifetime?, revoke_tokens?",
+        '{"revoke_tokens": true}',
+    ),
+)
+"""The controls."""
 
 _Type = Literal[
     "ScoreCreatedIntegrationEvent",
@@ -44,14 +56,10 @@ def _web_address(url: str) -> str:
     return url
 
 
-class _Command(Shape):
-    model_config = ConfigDict(extra="forbid")
+T = TypeVar("T", bound=Command)
 
 
-Command = TypeVar("Command", bound=_Command)
-
-
-class WebhookCommand(_Command):
+class WebhookCommand(Command):
     """Body of POST /sandbox/webhooks: what is not named stays as it is."""
 
     url: Annotated[str, AfterValidator(_web_address)] | None = Field(
@@ -65,7 +73,7 @@ class WebhookCommand(_Command):
     rate: float = Field(0.0, ge=0, le=1_000, description="Events a second, made up and sent by themselves.")
 
 
-class EventsCommand(_Command):
+class EventsCommand(Command):
     """Body of POST /sandbox/webhooks/events."""
 
     count: int = Field(1, ge=1, le=_MOST_EVENTS)
@@ -76,7 +84,7 @@ class EventsCommand(_Command):
     wait: bool = Field(False, description="Answer when each was tried once, or taken.")
 
 
-class TestCommand(_Command):
+class TestCommand(Command):
     """Body of POST /sandbox/webhooks/test."""
 
     __test__ = False
@@ -85,7 +93,7 @@ class TestCommand(_Command):
     wait: bool = False
 
 
-class QuirksCommand(_Command):
+class QuirksCommand(Command):
     """Body of POST /sandbox/sahha: what is not named stays as it is."""
 
     score_shape: Literal["score", "value"] = "score"
@@ -207,6 +215,6 @@ def describe_quirks(access: Access) -> dict[str, Any]:
     }
 
 
-async def _read(request: web.Request, command: type[Command]) -> Command:
-    """The body, or the defaults when there is none. Raises `Misfit`."""
-    return await body_of(request, command) if request.can_read_body else command()
+async def _read(request: web.Request, command: type[T]) -> T:
+    """The body, or the defaults when there is none. Raises `Refusal`."""
+    return await command_of(request, command) if request.can_read_body else command()

@@ -88,7 +88,7 @@ class Profiles:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._live = world.draw("sahha:live")
+        self._live = world.draw_anew("sahha:live")
         self._day = datetime.combine(world.today, time(), UTC)
         self._profiles: dict[str, Profile] = {}
         self._registered: dict[str, int] = {}

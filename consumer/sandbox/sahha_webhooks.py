@@ -68,7 +68,7 @@ class Webhooks:
         """The last good deliveries that were taken, for sending them again."""
         self._parts = parts
         self._profiles = profiles
-        self._random = parts.world.draw("sahha:webhooks")
+        self._random = parts.world.draw_anew("sahha:webhooks")
         self._background: list[asyncio.Task[None]] = []
         self._deliveries: set[asyncio.Task[None]] = set()
         self._free = asyncio.Semaphore(_AT_ONCE)

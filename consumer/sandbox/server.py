@@ -80,7 +80,7 @@ async def serve_sandbox(options: SandboxOptions | None = None) -> AsyncIterator[
         )
     parts = Parts(
         options=options,
-        world=World(seed=options.seed, members=options.members),
+        world=World(seed=options.seed, members=options.members, start=options.start),
         clock=SandboxClock(options.speed),
         faults=Faults(_first_faults(options), seed=options.seed),
         credentials=options.credentials,

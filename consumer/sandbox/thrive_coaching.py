@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from aiohttp import web
 from pydantic import Field
 
-from consumer.sandbox.answers import Refusal, data, no_content
+from consumer.sandbox.answers import Refusal, data, invalid, no_content
 from consumer.sandbox.members import Member, text_of
 from consumer.sandbox.requests import Moment, Page, Shape, body_of, found, listed, query_of
 from consumer.sandbox.thrive_state import Thrive
@@ -81,9 +81,7 @@ class _Coaching:
         if new == current:
             return no_content()
         if new not in TRANSITIONS[current]:
-            text = f"{current} cannot become {new}"
-            detail = {"field": "interaction_status", "code": "invalid_value", "message": text}
-            raise Refusal(422, f"interaction_status: {text}", details=[detail])
+            raise invalid("interaction_status", f"{current} cannot become {new}")
         card.update(interaction_status=new, updated_at=text_of(self._clock.now()))
         return no_content()
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from aiohttp import web
 from pydantic import Field
 
-from consumer.sandbox.answers import Refusal, data
+from consumer.sandbox.answers import Refusal, data, invalid
 from consumer.sandbox.members import Member, text_of
 from consumer.sandbox.requests import Page, Shape, body_of, found, listed, query_of
 from consumer.sandbox.thrive_state import Thrive
@@ -62,7 +62,7 @@ class _Labs:
         self._thrive = thrive
         self._clock = thrive.parts.clock
         self._uploads: OrderedDict[str, _Upload] = OrderedDict()
-        self._random = thrive.parts.world.draw("uploads")
+        self._random = thrive.parts.world.draw_anew("uploads")
 
     async def labs(self, request: web.Request, member: Member) -> web.StreamResponse:
         page = query_of(request, _LabPage)
@@ -106,8 +106,7 @@ class _Labs:
         prefix, _, upload_id = url.rpartition("/")
         upload = self._uploads.get(upload_id) if prefix == f"{self._thrive.url}/sandbox/documents" else None
         if upload is None or not upload.put:
-            detail = {"field": "file_url", "code": "invalid_value", "message": "no document was uploaded there"}
-            raise Refusal(422, "file_url: no document was uploaded there", details=[detail])
+            raise invalid("file_url", "no document was uploaded there")
         lab = self._begin(member, upload)
         return data(lab, status=HTTPStatus.ACCEPTED)
 

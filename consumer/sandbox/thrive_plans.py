@@ -53,7 +53,7 @@ class _Plans:
     def __init__(self, thrive: Thrive) -> None:
         self._thrive = thrive
         self._clock = thrive.parts.clock
-        self._random = thrive.parts.world.draw("plans")
+        self._random = thrive.parts.world.draw_anew("plans")
 
     def _now(self) -> str:
         return text_of(self._clock.now())

@@ -39,7 +39,7 @@ class Thrive:
         self.publisher = Publisher(parts, self.rotation)
         self.queues = QueueAdmin(parts, self.publisher)
         self.traffic = Traffic(parts, self.publisher)
-        self._ids = parts.world.draw("ids")
+        self._ids = parts.world.draw_anew("ids")
         self._pending: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager

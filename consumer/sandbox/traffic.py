@@ -34,7 +34,7 @@ class Traffic:
     def __init__(self, parts: Parts, publisher: Publisher) -> None:
         self._parts = parts
         self._publisher = publisher
-        self._random = parts.world.draw("traffic")
+        self._random = parts.world.draw_anew("traffic")
 
     async def run(self) -> None:
         """Make events at the rate of the options, after the burst."""

@@ -19,12 +19,17 @@ _FEWEST_ROWS = 100
 
 
 class World:
-    """Members by their ids. The same seed makes the same members, ids and values; only the dates follow `today`."""
+    """Members by their ids. The same seed makes the same members, ids and values; only the dates follow `today`.
 
-    def __init__(self, *, seed: int = 1, members: int = 5, today: date | None = None) -> None:
+    What happens to them later follows the number of the start too: a worker keeps what it has seen, and takes an event
+    id that comes again with another body for a conflict.
+    """
+
+    def __init__(self, *, seed: int = 1, members: int = 5, today: date | None = None, start: int = 0) -> None:
         if not 0 <= members <= _MOST_MEMBERS:
             raise ValueError(f"members: expected 0 to {_MOST_MEMBERS}")
         self.seed = seed
+        self.start = start
         self.today = today or datetime.now(UTC).date()
         self._most = min(MOST, max(_FEWEST_ROWS, _MOST_ROWS // max(1, members)))
         ids = self.draw("members")
@@ -42,6 +47,10 @@ class World:
     def draw(self, name: str) -> Random:
         """A source of chance of its own for each name, the same for the same seed."""
         return Random(f"{self.seed}:{name}")  # noqa: S311 - invented data, no secrets
+
+    def draw_anew(self, name: str) -> Random:
+        """The same for what is made while a sandbox runs: another at each start of the same seed."""
+        return self.draw(f"start:{self.start}:{name}" if self.start else name)
 
     def __contains__(self, user_id: object) -> bool:
         return user_id in self._members

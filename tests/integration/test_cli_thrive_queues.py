@@ -22,6 +22,7 @@ commands = pytest.fixture(command_line)
 
 KEY = "tenant-key-canary"
 SAS = "sas-token-canary"
+BUFFERED = "  No queue is registered for this stream: its events are buffered\n"
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/labs"
 
 
@@ -54,7 +55,7 @@ def sent(server: Scripted) -> Any:
 async def test_a_queue_is_registered_shown_replaced_and_removed(thrive: CommandLine) -> None:
     """The whole life of a registration, from a configured source; the test message is on the queue at once."""
     told = await thrive.failed("thrive", "queues", "show", "lab-results")
-    assert told == "Error: not configured: events of this stream are buffered\n"
+    assert told == f"Error: not configured\n{BUFFERED}"
     made = await thrive.run("thrive", "queues", "register", "lab-results", "--source", "labs")
     assert made.exit_code == 0
     assert str(thrive.folder / "queue.db") in made.stdout
@@ -72,11 +73,22 @@ async def test_a_queue_is_registered_shown_replaced_and_removed(thrive: CommandL
     )
     assert replaced["local"]["path"] == other
     gone = await thrive.run("thrive", "queues", "remove", "lab-results")
-    assert (gone.exit_code, gone.stdout) == (0, "removed: events of lab-results are buffered from now on\n")
+    assert (gone.exit_code, gone.stdout) == (
+        0,
+        "removed: events of lab-results are buffered from now on, unless another queue takes them\n",
+    )
     told = await thrive.failed("thrive", "queues", "remove", "lab-results")
-    assert told == "Error: not configured: there is nothing to remove\n"
+    assert told == f"Error: not configured: there is nothing to remove\n{BUFFERED}"
     told = await thrive.failed("thrive", "queues", "replace", "lab-results", "--source", "labs")
-    assert told == "Error: not configured: use `consumer thrive queues register lab-results ...`\n"
+    assert told == f"Error: not configured: use `consumer thrive queues register lab-results ...`\n{BUFFERED}"
+
+
+async def test_a_stream_without_a_queue_of_its_own_where_one_is_registered_for_all(thrive: CommandLine) -> None:
+    """Where its events go the platform says, and nothing else does."""
+    assert (await thrive.run("thrive", "queues", "register", "all", "--source", "labs")).exit_code == 0
+    words = "  No queue is registered for this stream: its events go to the queue registered for all\n"
+    for verb, first in (("show", "not configured"), ("remove", "not configured: there is nothing to remove")):
+        assert await thrive.failed("thrive", "queues", verb, "lab-results") == f"Error: {first}\n{words}"
 
 
 async def test_the_providers_error_is_shown(thrive: CommandLine) -> None:

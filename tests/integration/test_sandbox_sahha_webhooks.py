@@ -214,6 +214,6 @@ async def test_without_a_url_there_is_nothing_to_send_to() -> None:
         await sahha.control("webhooks", {"url": "http://127.0.0.1:1/"})
         await sahha.control("webhooks/events", {"external_id": "nobody"}, status=404)
         await sahha.control("webhooks/events", {"kind": "worse"}, status=422)
-        shown = sahha.sahha.describe()
+        shown = sahha.sahha.describe("http://127.0.0.1:1")
         assert sahha.parts.credentials.sahha.webhook_secret not in json.dumps(shown)
         assert set(shown["control"]) > {"POST /sandbox/webhooks"}

@@ -21,6 +21,7 @@ from consumer.app import build_signature, load_table
 from consumer.cli import main
 from consumer.errors import SettingsError
 from consumer.sandbox.credentials import Credentials
+from consumer.sandbox.kept import next_start
 from consumer.sandbox.options import SandboxOptions
 from consumer.sandbox.project import kept_project, write_sandbox_project
 from consumer.sandbox.server import serve_sandbox
@@ -74,8 +75,10 @@ async def test_it_writes_a_project_that_reaches_it_keeps_its_keys_and_ends_clean
                 assert response.status == 200
         code, errors = ended(process, signal.SIGTERM)
         assert (code, errors) == (0, "")
+        assert (project / "secrets" / "starts").read_text() == "0\n"
     with started(tmp_path) as (process, again):
         assert again == url
+        assert (project / "secrets" / "starts").read_text() == "1\n"
         assert (project / "consumer.toml").read_text() == first
         async with (
             aiohttp.ClientSession(again) as session,
@@ -89,7 +92,7 @@ def test_the_project_s_secrets_are_its_owner_s_alone_and_its_handlers_work(tmp_p
     folder = tmp_path / "new"
     credentials = Credentials.new()
     write_sandbox_project(folder, url="http://127.0.0.1:8090", credentials=credentials)
-    for name in ("consumer.toml", "secrets/thrive", "secrets/sahha"):
+    for name in ("consumer.toml", "secrets/thrive", "secrets/sahha", "secrets/starts"):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
     kept = kept_project(folder)
     assert kept is not None
@@ -101,6 +104,32 @@ def test_the_project_s_secrets_are_its_owner_s_alone_and_its_handlers_work(tmp_p
     assert settings.source("webhooks").provider == "sahha"
     assert (folder / "handlers" / "__init__.py").is_file()
     assert load_table("handlers", ROOT).event_types
+
+
+def test_its_readme_is_about_the_sandbox_unless_there_is_one(tmp_path: Path):
+    write_sandbox_project(tmp_path / "new", url="http://127.0.0.1:8099", credentials=Credentials.new())
+    text = (tmp_path / "new" / "README.md").read_text()
+    for named in ("curl http://127.0.0.1:8099/sandbox", "consumer relay", "consumer run", "dead-letters list"):
+        assert named in text
+    assert "$" not in text
+    (tmp_path / "README.md").write_text("mine\n")
+    write_sandbox_project(tmp_path, url="http://127.0.0.1:8099", credentials=Credentials.new())
+    assert (tmp_path / "README.md").read_text() == "mine\n"
+
+
+def test_starts_are_counted_and_a_lost_count_begins_where_none_was(tmp_path: Path):
+    file = tmp_path / "starts"
+    file.write_text("0\n")
+    assert [next_start(file), next_start(file)] == [1, 2]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    for lost in ("", "many"):
+        file.write_text(lost)
+        assert next_start(file) > 1_700_000_000
+    file.unlink()
+    first = next_start(file)
+    assert first > 1_700_000_000
+    assert next_start(file) == first + 1
+    assert next_start(file / "below") > 1_700_000_000
 
 
 def test_the_settings_of_something_else_are_not_taken(tmp_path: Path):
@@ -163,6 +192,28 @@ async def test_no_web_page_can_use_it(path: str, headers: dict[str, str]):
         for own in ({}, {"Origin": sandbox.url, "Sec-Fetch-Site": "same-origin"}, {"Host": "localhost:99"}):
             async with session.post("/sandbox/tokens/expire", headers=own) as response:
                 assert response.status == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://page.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 403),
+        ({"Referer": "http://page.example/"}, 415),
+        ({"Sec-Fetch-Mode": "navigate"}, 415),
+        ({"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:60.0) Gecko/20100101 Firefox/60.0"}, 415),
+        ({"User-Agent": "curl/8.5.0"}, 200),
+    ],
+)
+async def test_no_form_of_a_web_page_is_taken_for_a_control(kind: str, headers: dict[str, str], status: int):
+    """A form can be sent anywhere, as `text/plain` with JSON in it; old browsers send it without an origin."""
+    async with serve_sandbox() as sandbox, aiohttp.ClientSession(sandbox.url) as session:
+        sent = {**headers, "Content-Type": kind}
+        async with session.post("/sandbox/faults", data='{"path": "/v1", "latency": 1}', headers=sent) as response:
+            assert response.status == status
+        assert bool(sandbox.parts.faults.rules) == (status == 200)
 
 
 async def test_one_that_others_may_reach_has_any_name():

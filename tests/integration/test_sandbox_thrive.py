@@ -17,7 +17,7 @@ import pytest
 
 from consumer.models.thrive import LabResult
 from consumer.sandbox.options import SandboxOptions
-from consumer.sandbox.server import Sandbox, serve_sandbox
+from consumer.sandbox.server import serve_sandbox
 from consumer.sandbox.thrive_coaching import TRANSITIONS, coaching_routes
 from consumer.sandbox.thrive_labs import lab_routes
 from consumer.sandbox.thrive_members import member_routes
@@ -401,51 +401,3 @@ async def test_a_plan_is_made_by_a_job(caller: Caller, title: str, status: str):
     assert (await caller.member("GET", path)).data["status"] in ("running", status)
     await eventually(lambda: caller.member("GET", path), lambda answer: answer.data["status"] == status)
     assert (await caller.member("GET", f"/jobs/{SOMEBODY}")).status == 404
-
-
-# Faults
-
-
-async def test_faults_are_struck_as_often_as_asked_in_the_platform_s_shape(caller: Caller):
-    rule = {"path": "/v1/users", "error_rate": 1, "status": 429, "retry_after": 3, "times": 2}
-    await caller.control("/faults", rules=[rule])
-    answers = [await caller.member("GET", "/labs") for _ in range(3)]
-    assert [answer.status for answer in answers] == [429, 429, 200]
-    assert answers[0].headers["Retry-After"] == "3"
-    assert answers[0].json["error"]["code"] == "rate_limited"
-
-
-async def test_faults_of_sahha_s_paths_have_sahha_s_shape(caller: Caller):
-    await caller.control("/faults", rules=[{"path": "/api", "error_rate": 1, "status": 500}])
-    answer = await caller.raw("GET", "/api/v1/profile/score/member")
-    assert (answer.status, answer.json["statusCode"]) == (500, 500)
-    assert (await caller.member("GET", "/labs")).status == 200
-
-
-async def test_latency_is_added_to_the_answers(sandbox: Sandbox, caller: Caller):
-    await caller.token(sandbox.world.members[0])
-    await caller.control("/faults", rules=[{"path": "/v1", "latency": 0.2}])
-    started = asyncio.get_running_loop().time()
-    assert (await caller.member("GET", "/labs")).status == 200
-    assert asyncio.get_running_loop().time() - started >= 0.2
-
-
-async def test_a_wrong_control_is_refused(caller: Caller):
-    for path, body in (
-        ("/faults", {"rules": [{"paht": "/v1"}]}),
-        ("/events", {"kind": "odd"}),
-        ("/events", {"stream": "orders"}),
-        ("/events", {"typo": 1}),
-        ("/clock/skip", {"seconds": -1}),
-    ):
-        assert (await caller.control(path, **body)).status == 422
-    assert (await caller.control("/events", user_id=SOMEBODY)).status == 404
-    assert (await caller.control("/events", kind="replay")).status == 409
-
-
-async def test_what_there_is_is_shown_without_a_key(caller: Caller):
-    shown = await caller.raw("GET", "/sandbox")
-    assert shown.json["members"] == caller.sandbox.world.members
-    credentials = caller.sandbox.parts.credentials
-    for secret in (credentials.tenant_key, credentials.thrive_secret, credentials.sahha.client_secret):
-        assert secret not in json.dumps(shown.json)

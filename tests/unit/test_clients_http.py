@@ -7,6 +7,7 @@ import gzip
 import io
 import itertools
 import logging
+import socket
 import ssl
 import time
 import traceback
@@ -170,7 +171,41 @@ async def test_what_the_server_asks_for_is_waited():
 
 async def test_nobody_listening_is_unavailable_after_all_attempts():
     http = client(f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(Unavailable, match=r"^GET /v1: no connection$"):
+    with pytest.raises(Unavailable, match=r"^GET /v1: connection refused$"):
+        await http.request("GET", "/v1")
+    await http.close()
+
+
+async def test_a_name_that_nobody_has_is_told_from_a_server_that_is_down(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, SECRET)
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    http = client("https://api.example.invalid", attempts=1)
+    with pytest.raises(Unavailable, match=r"^GET /v1: the name is not known$"):
+        await http.request("GET", "/v1")
+    await http.close()
+
+
+async def test_a_server_without_tls_is_told_apart():
+    async def plain(reader, writer):
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+
+    async with stream_server(plain) as port:
+        http = client(f"https://localhost:{port}", attempts=1)
+        with pytest.raises(Unavailable, match=r"^GET /v1: no TLS of 1\.2 or later is spoken there$"):
+            await http.request("GET", "/v1")
+        await http.close()
+
+
+async def test_a_proxy_that_is_down_is_not_taken_for_the_server(monkeypatch):
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{free_port()}")
+    http = client("https://api.example.com", attempts=1)
+    with pytest.raises(Unavailable, match=r"^GET /v1: the proxy cannot be reached$"):
         await http.request("GET", "/v1")
     await http.close()
 
@@ -253,7 +288,7 @@ async def test_no_log_line_or_error_shows_an_id_a_header_or_a_body(caplog):
     finally:
         structlog.reset_defaults()
         stamina.instrumentation.set_on_retry_hooks(None)
-    assert "HTTP 503" in lines.getvalue(), "stamina's own line is what is looked at here"
+    assert "HTTP 503" in lines.getvalue(), "the line about a repeat is what is looked at here"
     shown = lines.getvalue() + caplog.text + "".join(traceback.format_exception(caught.value))
     assert SECRET not in shown
     assert caught.value.__context__ is None
