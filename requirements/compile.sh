@@ -12,4 +12,4 @@ everything="--extra sqs --extra event-hubs --extra storage-queue --extra postgre
 compile base
 # shellcheck disable=SC2086 # a list of words
 compile image $everything
-compile test --extra sqs --extra event-hubs --extra storage-queue --extra postgres --extra age --extra uvloop --group test
+compile test --extra sqs --extra event-hubs --extra storage-queue --extra postgres --extra otel --extra age --extra uvloop --group test
