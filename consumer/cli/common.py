@@ -15,7 +15,7 @@ from consumer.failures import describe
 from consumer.ops.logs import report_stray, strays_reported
 from consumer.settings_loading import Loaded, load_settings
 
-__all__ = ["Failed", "WrongSettings", "config_option", "handlers_options", "load", "run_async"]
+__all__ = ["Failed", "WrongSettings", "config_option", "handlers_options", "load", "queue_option", "run_async"]
 
 T = TypeVar("T")
 
@@ -36,6 +36,15 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """`--config FILE`."""
     return click.option(
         "--config", type=click.Path(path_type=Path), help="TOML file; default consumer.toml, if it is there."
+    )(function)
+
+
+def queue_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--queue SOURCE`."""
+    return click.option(
+        "--queue",
+        metavar="SOURCE",
+        help="Read this source's dead-letter queue (sqs, storage_queue), whatever the store; a look counts a receive.",
     )(function)
 
 

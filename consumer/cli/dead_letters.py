@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import UTC
 from itertools import chain, islice
 from pathlib import Path
@@ -17,15 +17,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from consumer.cli.common import queue_option
+from consumer.dead_letters.archive import Entry, Unseal
+from consumer.dead_letters.archives import open_archive
 from consumer.dead_letters.filter_options import filter_options
 from consumer.dead_letters.filters import Filter
-from consumer.dead_letters.purging import purge
-from consumer.dead_letters.reading import Entry, find_segments, read
+from consumer.dead_letters.queue_archive import NO_USERS, QueueArchive
 from consumer.dead_letters.record import DeadLetter, SealedDeadLetter, encode, open_sealed
 from consumer.dead_letters.sealing import unsealer
 from consumer.errors import ConsumerError, DeadLetterError, NotConfigured, SettingsError
 from consumer.files import private_file
-from consumer.settings import DeadLetterSettings
+from consumer.settings import DeadLetterSettings, Settings
 from consumer.settings_loading import load_settings
 
 __all__ = ["command"]
@@ -59,12 +61,12 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 
 @command.command(name="list", epilog="Example: consumer dead-letters list --type 'lab.*' --since 2h --json")
 @filter_options
+@queue_option
 @_json_option
 @_config_option
-def list_(*, chosen: Filter, as_json: bool, config: Path | None) -> None:
+def list_(*, chosen: Filter, queue: str | None, as_json: bool, config: Path | None) -> None:
     """List dead letters, oldest segment first: never what is in them."""
-    with _clear_errors():
-        entries = _entries(_settings(config), chosen)
+    with _clear_errors(), contextlib.closing(_entries(_settings(config), chosen, queue)) as entries:
         if as_json:
             _print_array(_summary(entry) for entry in entries)
         elif sys.stdout.isatty():
@@ -77,16 +79,17 @@ def list_(*, chosen: Filter, as_json: bool, config: Path | None) -> None:
 @command.command(epilog="Example: consumer dead-letters show 3f0a9c --reveal")
 @click.argument("identity", metavar="ID")
 @click.option("--reveal", is_flag=True, help="Show the message, what was wrong with it, its ids and headers too.")
+@queue_option
 @_json_option
 @_config_option
-def show(*, identity: str, reveal: bool, as_json: bool, config: Path | None) -> None:
+def show(*, identity: str, reveal: bool, queue: str | None, as_json: bool, config: Path | None) -> None:
     """Show one dead letter. The first characters of an ID are enough if they are nobody else's."""
     with _clear_errors():
         settings = _settings(config)
-        entry = _find(settings, identity)
+        entry = _find(settings, identity, queue)
         record = entry.record
         if reveal and isinstance(record, SealedDeadLetter):
-            record = open_sealed(record, _unsealer(settings))
+            record = open_sealed(record, _unsealer(settings.dead_letters))
         details = _details(entry, record, reveal=reveal)
         if as_json:
             click.echo(json.dumps(details, indent=2, ensure_ascii=True))
@@ -99,14 +102,14 @@ def show(*, identity: str, reveal: bool, as_json: bool, config: Path | None) -> 
 @command.command(epilog="Example: consumer dead-letters export yesterday.jsonl --since 24h --reason stale")
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
 @filter_options
+@queue_option
 @_config_option
-def export(*, file: Path, chosen: Filter, config: Path | None) -> None:
+def export(*, file: Path, chosen: Filter, queue: str | None, config: Path | None) -> None:
     """Copy dead letters, unchanged, to a new FILE of mode 0600 (-: standard output), which `replay` reads.
 
     Sealed lines stay sealed. An existing file is never overwritten.
     """
-    with _clear_errors():
-        entries = _entries(_settings(config), chosen)
+    with _clear_errors(), contextlib.closing(_entries(_settings(config), chosen, queue)) as entries:
         first = list(islice(entries, 1))  # what is wrong shows before a file is made
         lines = (entry.raw.rstrip(b"\n") + b"\n" for entry in chain(first, entries))
         if str(file) == "-":
@@ -131,9 +134,10 @@ def export(*, file: Path, chosen: Filter, config: Path | None) -> None:
 @filter_options
 @click.option("--handled", is_flag=True, help="Only those that a replay has handled; counts as a filter.")
 @click.option("--yes", is_flag=True, help="Really delete.")
+@queue_option
 @_json_option
 @_config_option
-def purge_(*, chosen: Filter, handled: bool, yes: bool, as_json: bool, config: Path | None) -> None:
+def purge_(*, chosen: Filter, handled: bool, yes: bool, queue: str | None, as_json: bool, config: Path | None) -> None:
     """Delete dead letters for good; needs a filter and --yes.
 
     Segments that a running worker still writes to are left alone, and so are lines that cannot be read.
@@ -144,13 +148,18 @@ def purge_(*, chosen: Filter, handled: bool, yes: bool, as_json: bool, config: P
         raise click.UsageError("purge deletes for good: look with `dead-letters list` first, then add --yes")
     with _clear_errors():
         settings = _settings(config)
-        unseal = _unsealer(settings) if chosen.users and settings.identity_file is not None else None
-        if not settings.folder.exists():
-            raise DeadLetterError(f"{settings.folder}: there are no dead letters")
-        done = purge(settings.folder, chosen, unseal=unseal, handled=handled)
+        goes = chosen.chooser(_for_users(chosen, settings.dead_letters))
+        with contextlib.closing(open_archive(settings, queue=queue)) as archive:
+            if chosen.users and isinstance(archive, QueueArchive):
+                raise DeadLetterError(NO_USERS)
+            done = archive.purge(goes, handled=handled, limit=chosen.limit)
         for problem in done.problems:
             click.echo(f"kept: {problem}", err=True)
         counts = {"removed": done.removed, "kept": done.kept, "segments_in_use": len(done.skipped)}
+        if done.skipped:
+            click.echo(
+                "a segment in use is one that a worker writes to, for dead_letters.roll_after: try later", err=True
+            )
         text = ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items())
         click.echo(json.dumps(counts) if as_json else text)
 
@@ -169,39 +178,47 @@ def _clear_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
 
 
-def _settings(config: Path | None) -> DeadLetterSettings:
-    return load_settings(config=config).settings.dead_letters
+def _settings(config: Path | None) -> Settings:
+    return load_settings(config=config).settings
 
 
-def _unsealer(settings: DeadLetterSettings) -> Callable[[bytes], bytes]:
+def _for_users(chosen: Filter, settings: DeadLetterSettings) -> Unseal | None:
+    """Sealed ones are opened for choosing only when that needs it."""
+    return _unsealer(settings) if chosen.users and settings.identity_file is not None else None
+
+
+def _unsealer(settings: DeadLetterSettings) -> Unseal:
     if settings.identity_file is None:
         raise NotConfigured("dead_letters.identity_file: needed to open sealed dead letters")
     return unsealer(settings.identity_file)
 
 
-def _entries(settings: DeadLetterSettings, chosen: Filter) -> Iterator[Entry]:
+def _entries(settings: Settings, chosen: Filter, queue: str | None) -> Generator[Entry, None, None]:
     """The chosen dead letters; what cannot be read is told on stderr."""
-    if not settings.folder.exists():  # nothing was ever put aside
-        return
-    unseal = _unsealer(settings) if chosen.users and settings.identity_file is not None else None
-    for found in read(find_segments([settings.folder]), chosen=chosen, unseal=unseal):
-        if isinstance(found, Entry):
-            yield found
-        else:
-            click.echo(str(found), err=True)
+    unseal = _for_users(chosen, settings.dead_letters)
+    with (
+        contextlib.closing(open_archive(settings, queue=queue)) as archive,
+        contextlib.closing(archive.read(chosen, unseal=unseal)) as found,
+    ):
+        for one in found:
+            if isinstance(one, Entry):
+                yield one
+            else:
+                click.echo(str(one), err=True)
 
 
-def _find(settings: DeadLetterSettings, identity: str) -> Entry:
+def _find(settings: Settings, identity: str, queue: str | None) -> Entry:
     if len(identity) < _SHORTEST_ID:
         raise click.UsageError(f"an ID needs {_SHORTEST_ID} characters or more")
     found: Entry | None = None
-    for entry in _entries(settings, Filter()):
-        if entry.record.id == identity:
-            return entry
-        if entry.record.id.startswith(identity):
-            if found is not None:
-                raise DeadLetterError(f"several dead letters have an id that starts with {identity}")
-            found = entry
+    with contextlib.closing(_entries(settings, Filter(), queue)) as entries:
+        for entry in entries:
+            if entry.record.id == identity:
+                return entry
+            if entry.record.id.startswith(identity):
+                if found is not None:
+                    raise DeadLetterError(f"several dead letters have an id that starts with {identity}")
+                found = entry
     if found is None:
         raise DeadLetterError(f"no dead letter has the id {identity}")
     return found
@@ -233,7 +250,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
 
 def _details(entry: Entry, record: DeadLetter | SealedDeadLetter, *, reveal: bool) -> dict[str, Any]:
     """Everything that may be shown: all of an open record with `reveal`, else what tells nothing of a person."""
-    where = {"fate": entry.fate, "segment": str(entry.path), "line": entry.line_no}
+    where = {"fate": entry.fate, "segment": entry.segment, "line": entry.place}
     if isinstance(record, SealedDeadLetter):
         public = _summary(entry)
         public |= {key: getattr(record, key).isoformat() for key in ("accepted_at", "first_received_at")}

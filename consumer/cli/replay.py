@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,18 +19,23 @@ import click
 import structlog
 
 from consumer.app import enter_lifespans, enter_platforms, load_table, opened_database
-from consumer.cli.common import Failed, config_option, handlers_options, load, run_async
+from consumer.cli.common import Failed, config_option, handlers_options, load, queue_option, run_async
 from consumer.cli.console import clear_errors, print_table, progress
+from consumer.dead_letters.archive import Archive, Entry, Unseal
+from consumer.dead_letters.archives import open_archive
 from consumer.dead_letters.fates import DONE
 from consumer.dead_letters.filter_options import filter_options
 from consumer.dead_letters.filters import Filter
-from consumer.dead_letters.reading import Entry, find_segments
+from consumer.dead_letters.queue_archive import QueueArchive
 from consumer.dead_letters.record import SealedDeadLetter
 from consumer.dead_letters.replaying import FATES, READY, Opener, Replay, select
 from consumer.dead_letters.sealing import unsealer
 from consumer.dispatch import DispatchTable
 from consumer.inbox import Inbox
 from consumer.ops.logs import configure_logging
+from consumer.ops.trace_queues import TracedQueue
+from consumer.ops.tracing import open_spans
+from consumer.ops.tracing_sdk import exported_spans
 from consumer.outcomes import REASONS
 from consumer.parking import ParkedLanes
 from consumer.pipeline import Pipeline
@@ -49,6 +54,7 @@ _READY_TEXT: Final = "it opens; its handlers would run"
 @click.command(name="replay", epilog="Example: consumer replay --reason attempts_exhausted --since 24h --dry-run")
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @filter_options
+@queue_option
 @click.option("--dry-run", is_flag=True, help="Change nothing: show which lines are meant, and whether they open now.")
 @click.option("--accept-stale", is_flag=True, help="Check signatures but not their age: for lines with reason stale.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -61,6 +67,7 @@ def command(
     *,
     paths: tuple[Path, ...],
     chosen: Filter,
+    queue: str | None,
     dry_run: bool,
     accept_stale: bool,
     yes: bool,
@@ -74,20 +81,27 @@ def command(
     A line enters as its message once did: the signature is checked, its age as of the time its queue accepted it, and
     what took effect before is not handled again. What is handled is done, and skipped by the next replay; what fails
     stays. Ctrl-C finishes the lines in hand. Exit code 1 when a line is not done.
+
+    What is read from a dead-letter queue is held while the replay lasts; handled it is deleted, else given back.
     """
+    if queue is not None and paths:
+        raise click.UsageError("--queue and PATHs exclude each other")
     if not (dry_run or yes or sys.stdin.isatty()):
         raise click.UsageError("there is no terminal to ask at: look with --dry-run, then add --yes")
     settings = load(config, {"handlers": handlers, "app_dir": app_dir}).settings
     configure_logging(level=settings.log.level, form=settings.log.format)
-    with clear_errors():
-        plan = _plan(settings, paths, chosen, accept_stale=accept_stale)
-    if dry_run:
-        counts = _rehearse(plan)
-        _print_rehearsal(counts, plan, as_json=as_json)
-        return
-    if plan.lines and not yes and not click.confirm(f"replay {plan.lines} lines?", err=True):
-        raise Failed("nothing was replayed")
-    done = run_async(lambda: _replay(plan), uvloop=settings.uvloop) if plan.lines else _Done(Counter())
+    with contextlib.ExitStack() as stack:
+        with clear_errors():
+            archive = open_archive(settings, paths, queue=queue)
+            stack.callback(archive.close)
+            plan = _plan(settings, archive, chosen, accept_stale=accept_stale)
+        if dry_run:
+            counts = _rehearse(plan)
+            _print_rehearsal(counts, plan, as_json=as_json)
+            return
+        if plan.lines and not yes and not click.confirm(f"replay {plan.lines} lines?", err=True):
+            raise Failed("nothing was replayed")
+        done = run_async(lambda: _replay(plan), uvloop=settings.uvloop) if plan.lines else _Done(Counter())
     left = max(0, plan.lines - done.counts.total())
     _print_result(done.counts, plan, left=left, as_json=as_json)
     if done.trouble is not None:
@@ -102,11 +116,11 @@ class _Plan:
     """What is to be replayed, and by which rules."""
 
     settings: Settings
-    segments: Sequence[Path]
+    archive: Archive
     chosen: Filter
     opener: Opener
     table: DispatchTable
-    unseal: Callable[[bytes], bytes] | None
+    unseal: Unseal | None
     lines: int = 0
     damaged: int = 0
     """Lines that cannot be read, but for those that were never finished."""
@@ -127,12 +141,11 @@ class _Survey:
     sources: set[str] = field(default_factory=set)
 
 
-def _plan(settings: Settings, paths: Sequence[Path], chosen: Filter, *, accept_stale: bool) -> _Plan:
+def _plan(settings: Settings, archive: Archive, chosen: Filter, *, accept_stale: bool) -> _Plan:
     """Find what is meant. Raises `ConsumerError`."""
     letters = settings.dead_letters
-    segments = find_segments(paths or ([letters.folder] if letters.folder.exists() else []))
     unseal = unsealer(letters.identity_file) if letters.identity_file is not None else None
-    survey = _survey(segments, chosen, unseal)
+    survey = _survey(archive, chosen, unseal)
     table = load_table(settings.handlers, settings.app_dir)
     opener = Opener(
         _routes(settings, table, survey.sources),
@@ -142,14 +155,14 @@ def _plan(settings: Settings, paths: Sequence[Path], chosen: Filter, *, accept_s
         max_age=letters.max_age,
     )
     if survey.sealed and unseal is None:
-        click.echo(f"{survey.sealed} lines are sealed: set dead_letters.identity_file to replay them", err=True)
-    return _Plan(settings, segments, chosen, opener, table, unseal, survey.lines, survey.damaged)
+        click.echo(f"{_lines(survey.sealed)} sealed: set dead_letters.identity_file to replay them", err=True)
+    return _Plan(settings, archive, chosen, opener, table, unseal, survey.lines, survey.damaged)
 
 
-def _survey(segments: Sequence[Path], chosen: Filter, unseal: Callable[[bytes], bytes] | None) -> _Survey:
+def _survey(archive: Archive, chosen: Filter, unseal: Unseal | None) -> _Survey:
     """Count the lines, and tell on standard error which cannot be read."""
     survey = _Survey()
-    for found in select(segments, chosen, unseal=_for_users(chosen, unseal)):
+    for found in select(archive, chosen, unseal=_for_users(chosen, unseal)):
         if isinstance(found, Entry):
             survey.lines += 1
             survey.sealed += isinstance(found.record, SealedDeadLetter)
@@ -160,7 +173,7 @@ def _survey(segments: Sequence[Path], chosen: Filter, unseal: Callable[[bytes], 
     return survey
 
 
-def _for_users(chosen: Filter, unseal: Callable[[bytes], bytes] | None) -> Callable[[bytes], bytes] | None:
+def _for_users(chosen: Filter, unseal: Unseal | None) -> Unseal | None:
     """Sealed lines are opened for choosing only when that needs it."""
     return unseal if chosen.users else None
 
@@ -176,7 +189,7 @@ def _rehearse(plan: _Plan) -> Counter[tuple[str, str, str]]:
     """How many lines of each reason and type would come to what."""
     counts: Counter[tuple[str, str, str]] = Counter()
     now = datetime.now(UTC)
-    lines = select(plan.segments, plan.chosen, unseal=_for_users(plan.chosen, plan.unseal))
+    lines = select(plan.archive, plan.chosen, unseal=_for_users(plan.chosen, plan.unseal))
     with clear_errors(), progress("checked", plan.lines) as advance:
         for found in lines:
             if isinstance(found, Entry):
@@ -187,7 +200,6 @@ def _rehearse(plan: _Plan) -> Counter[tuple[str, str, str]]:
 
 
 async def _replay(plan: _Plan) -> _Done:
-    lines = select(plan.segments, plan.chosen, unseal=_for_users(plan.chosen, plan.unseal))
     with progress("replayed", plan.lines) as advance:
         # Once more: a progress bar wants what is logged to pass through it.
         configure_logging(level=plan.settings.log.level, form=plan.settings.log.format)
@@ -198,10 +210,21 @@ async def _replay(plan: _Plan) -> _Done:
                 record = entry.record
                 _log.warning("not_replayed", id=record.id, source=record.source, reason=record.reason, fate=fate)
 
-        async with _opened(plan, told) as replay:
+        async with exported_spans(), _opened(plan, told) as replay:
             with _signals(replay) as received:
-                await replay.run(lines)
+                await _run(plan, replay)
     return _Done(replay.counts, replay.trouble, received[0] if received else None)
+
+
+async def _run(plan: _Plan, replay: Replay) -> None:
+    """Replay what the archive gives. A queue that keeps order gives more of a group once the first of it are done."""
+    done = -1
+    while not replay.stopping and replay.counts.total() > done:
+        done = replay.counts.total()
+        lines = select(plan.archive, plan.chosen, unseal=_for_users(plan.chosen, plan.unseal), hold=True)
+        await replay.run(lines)
+        if plan.chosen.limit is not None or not (isinstance(plan.archive, QueueArchive) and plan.archive.more):
+            return
 
 
 @contextlib.asynccontextmanager
@@ -213,9 +236,11 @@ async def _opened(plan: _Plan, told: Callable[[Entry, str], None]) -> AsyncItera
         inbox = Inbox(database)
         states = await enter_lifespans(stack, plan.table)
         platforms = await enter_platforms(stack, settings)
-        runner = Runner(states=states, platforms=platforms, meter=_NoMeter())
+        spans = open_spans(TracedQueue.of(settings.source(name)) for name in settings.sources)
+        runner = Runner(states=states, platforms=platforms, meter=_NoMeter(), spans=spans)
         parking = [name for name in settings.sources if settings.source(name).lane_on_dead_letter == "park"]
         yield Replay(
+            archive=plan.archive,
             opener=plan.opener,
             pipeline=Pipeline(database=database, inbox=inbox, runner=runner),
             lanes={name: ParkedLanes(inbox, name) for name in parking},
@@ -226,6 +251,9 @@ async def _opened(plan: _Plan, told: Callable[[Entry, str], None]) -> AsyncItera
 class _NoMeter:
     def handler_ran(self, name: str, seconds: float) -> None:
         """Nobody measures a replay."""
+
+    def handler_failed(self, name: str, error: BaseException) -> None:
+        """Nor counts what fails in one."""
 
 
 @contextlib.contextmanager
@@ -262,7 +290,7 @@ def _print_rehearsal(counts: Mapping[tuple[str, str, str], int], plan: _Plan, *,
     rows = [(reason, kind, str(count), prospect, _meaning(prospect)) for (reason, kind, prospect), count in ordered]
     if rows:
         print_table(("reason", "type", "lines", "now", "meaning"), rows)
-    click.echo(f"{plan.lines} lines would be replayed; nothing was changed", err=True)
+    click.echo(f"{_lines(plan.lines)} meant; nothing was changed", err=True)
 
 
 def _print_result(counts: Mapping[str, int], plan: _Plan, *, left: int, as_json: bool) -> None:
@@ -274,6 +302,10 @@ def _print_result(counts: Mapping[str, int], plan: _Plan, *, left: int, as_json:
     elif counts:
         rows = [(fate, str(count), _meaning(fate)) for fate, count in sorted(counts.items())]
         print_table(("fate", "lines", "meaning"), rows)
+
+
+def _lines(count: int) -> str:
+    return "1 line is" if count == 1 else f"{count} lines are"
 
 
 def _meaning(fate: str) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
-from consumer.dead_letters.filters import Filter
+from consumer.dead_letters.filters import Chosen, Filter
 from consumer.dead_letters.record import DeadLetter, SealedDeadLetter
 
-__all__ = ["Archive", "Entry", "Problem", "Purged"]
+__all__ = ["Archive", "Chosen", "Damaged", "Entry", "Problem", "Purged", "Unseal"]
 
 Unseal = Callable[[bytes], bytes]
-Chosen = Callable[[DeadLetter | SealedDeadLetter], bool]
+"""Decrypts what is sealed; see `consumer.dead_letters.sealing.unsealer`."""
+Damaged = Callable[[bytes], bool]
+"""Says of the bytes of a line that cannot be read whether it is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +63,25 @@ class Purged:
 
 
 class Archive(Protocol):
-    """Dead letters to be listed, replayed and deleted. Blocking: callers on an event loop use one thread for it.
+    """Dead letters to be listed, replayed and deleted.
 
-    Every method raises DeadLetterError when the store cannot be reached, read or written.
+    Blocking, and used by one thread at a time; a `read` that was begun goes on and is closed in the thread that began
+    it. Every method raises DeadLetterError when the store cannot be reached, read or written.
     """
 
-    where: str
-    """What it is, for people: a folder, s3://bucket/prefix, a queue."""
+    @property
+    def where(self) -> str:
+        """What it is, for people: a folder, s3://bucket/prefix, a queue."""
+        ...
 
     def read(
-        self, chosen: Filter | None = None, *, unseal: Unseal | None = None
+        self, chosen: Filter | None = None, *, unseal: Unseal | None = None, hold: bool = False
     ) -> Generator[Entry | Problem, None, None]:
         """Yield the chosen dead letters, oldest segment first, and what cannot be read; an id counts once.
 
         With `unseal` sealed ones come out open. Raises NotConfigured when a filter by user meets a sealed one and
-        there is no `unseal`. A queue holds what was yielded until the generator ends; then it gives back what has no
-        final fate by then.
+        there is no `unseal`. With `hold` a queue keeps what was yielded from others until the archive is closed,
+        because fates are to be recorded; without it, only until the generator ends. Files and objects hold nothing.
         """
         ...
 
@@ -83,13 +89,23 @@ class Archive(Protocol):
         """Note what became of the ids of a segment; durable on return. On a queue, what is done is deleted."""
         ...
 
-    def purge(self, goes: Chosen, *, handled: bool = False, limit: int | None = None) -> Purged:
-        """Delete for good what `goes` says; with `handled`, of those only what a replay has settled.
+    def purge(
+        self,
+        goes: Chosen,
+        *,
+        handled: bool = False,
+        limit: int | None = None,
+        damaged: Damaged | None = None,
+        begun_before: datetime | None = None,
+    ) -> Purged:
+        """Delete for good what `goes` says; with `handled`, of those only what a replay has settled; `limit` at most.
 
-        `goes` may raise DeadLetterError for what it cannot judge, which is then kept and told as a problem.
+        `goes` may raise DeadLetterError for what it cannot judge, which is then kept and told as a problem, as is a
+        line that cannot be read, unless `damaged` says of its bytes that it goes too. Deleted fates go along. Segments
+        begun at `begun_before` or later, as far as their names say so, are not looked at; a queue has none.
         """
         ...
 
     def close(self) -> None:
-        """Let go of connections. May be called twice."""
+        """Let go of connections, and give back what is held. May be called twice."""
         ...

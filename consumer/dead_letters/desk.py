@@ -45,7 +45,8 @@ class Desk:
         try:
             record = record_of(item, verdict, first_received_at=received, now=now)
             await self._writer.write(record)
-            if self._parking is not None and item.held.lane is not None and item.proven:
+            parks = item.proven and verdict.reason != "skipped"  # an operator skips what blocks a lane to open it
+            if self._parking is not None and item.held.lane is not None and parks:
                 # What was never an event leaves no gap in its lane, and its sender must not be able to close one.
                 await self._parking.park(item.held.lane)
         except Exception as error:  # noqa: BLE001 - whatever it was, the message is not safe yet

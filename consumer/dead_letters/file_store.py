@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from consumer.dead_letters.record import DeadLetter, encode
+from consumer.dead_letters.batches import Quota, batches, lines_of
+from consumer.dead_letters.record import DeadLetter
 from consumer.dead_letters.segments import UNPROVEN, Segment, new_segment, unproven_bytes
 from consumer.errors import DeadLetterError
 from consumer.files import make_folder, write_all
@@ -21,18 +22,16 @@ __all__ = ["FileStore"]
 
 _T = TypeVar("_T")
 
-_log = logging.getLogger(__name__)
-
 _MEBIBYTE: Final = 1024 * 1024
-_UNPROVEN_REASONS: Final = frozenset({"unsigned", "bad_signature"})
-_WRITE_BYTES: Final = 8 * _MEBIBYTE
-"""How many bytes of lines are in memory at once; each envelope of an array repeats the headers of its message."""
 _PROBE_BYTES: Final = 4096
-_WARN_EVERY: Final = 60.0
+_LOOKS: Final = 10
+"""How often a segment's age is looked at before it is to be closed."""
 
 
 class FileStore:
-    """Dead letters in a folder: a segment per process, rolled at `segment_bytes`; a `DeadLetterStore`.
+    """Dead letters in a folder: a segment per process; a `DeadLetterStore`.
+
+    A segment is closed at `segment_bytes`, or `roll_after` seconds after it was begun, so that it can be purged.
 
     Segments are made when first needed. With `seal` (see `consumer.dead_letters.sealing`) lines are encrypted. Messages
     that nobody is known to have signed have segments of their own, which all processes on the folder together keep
@@ -47,23 +46,29 @@ class FileStore:
         seal: Callable[[bytes], bytes] | None = None,
         unproven_limit: int = 256 * _MEBIBYTE,
         segment_bytes: int = 64 * _MEBIBYTE,
+        roll_after: float = 3600.0,
         on_dropped: Callable[[int], None] | None = None,
     ) -> None:
-        self.dropped_unproven = 0
-        """Records dropped because of `unproven_limit`, since the start."""
         self._path = path
         self._seal = seal
-        self._unproven_limit = unproven_limit
+        self._quota = Quota(unproven_limit, on_dropped)
         self._segment_bytes = segment_bytes
-        self._on_dropped = on_dropped
+        self._roll_after = roll_after
         self._open: dict[str, Segment] = {}
-        self._warned_at = -_WARN_EVERY
         self._thread: ThreadPoolExecutor | None = None
+        self._rolling: asyncio.Task[None] | None = None
+
+    @property
+    def dropped_unproven(self) -> int:
+        """Records dropped because of `unproven_limit`, since the start."""
+        return self._quota.dropped
 
     async def append(self, records: Sequence[DeadLetter]) -> None:
         """Keep the records, in order, with one fsync for each kind of segment and 8 MiB. Raises DeadLetterError."""
         if records:
             await self._in_thread(lambda: self._append(records))
+            if self._open and (self._rolling is None or self._rolling.done()):
+                self._rolling = asyncio.create_task(self._roll())
 
     async def probe(self) -> None:
         """Write and remove a file of a few KiB. Raises DeadLetterError."""
@@ -71,6 +76,11 @@ class FileStore:
 
     async def close(self) -> None:
         """Close the segments."""
+        if self._rolling is not None:
+            self._rolling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._rolling
+            self._rolling = None
         if self._thread is not None:
             await self._in_thread(self._close)
             self._thread.shutdown(wait=False)
@@ -89,31 +99,16 @@ class FileStore:
 
     def _append(self, records: Sequence[DeadLetter]) -> None:
         make_folder(self._path)
-        self._write_all("", self._lines(records, proven=True))
-        self._write_all(UNPROVEN, self._within_quota(self._lines(records, proven=False)))
+        for batch in batches(lines_of(records, proven=True, seal=self._seal)):
+            self._write("", batch)
+        unproven = lines_of(records, proven=False, seal=self._seal)
+        for batch in batches(self._quota.within(unproven, lambda: unproven_bytes(self._path))):
+            self._write(UNPROVEN, batch)
 
-    def _lines(self, records: Sequence[DeadLetter], *, proven: bool) -> Iterator[bytes]:
-        for record in records:
-            if (record.proven and record.reason not in _UNPROVEN_REASONS) is proven:
-                yield encode(record, seal=self._seal)
-
-    def _write_all(self, prefix: str, lines: Iterable[bytes]) -> None:
-        batch: list[bytes] = []
-        size = 0
-        for line in lines:
-            batch.append(line)
-            size += len(line)
-            if size >= _WRITE_BYTES:
-                self._write(prefix, batch)
-                batch, size = [], 0
-        self._write(prefix, batch)
-
-    def _write(self, prefix: str, lines: Sequence[bytes]) -> None:
-        if not lines:
-            return
+    def _write(self, prefix: str, lines: bytes) -> None:
         segment = self._segment(prefix)
         del self._open[prefix]  # comes back only when all went well
-        segment.append(b"".join(lines))
+        segment.append(lines)
         if segment.size < self._segment_bytes:
             self._open[prefix] = segment
         else:
@@ -128,32 +123,6 @@ class FileStore:
             segment = self._open[prefix] = new_segment(self._path, prefix=prefix)
         return segment
 
-    def _within_quota(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        room: int | None = None
-        dropped = 0
-        for line in lines:
-            if room is None:
-                room = self._unproven_limit - unproven_bytes(self._path)
-            if len(line) <= room:
-                room -= len(line)
-                yield line
-            else:
-                dropped += 1
-        if dropped:
-            self._dropped(dropped)
-
-    def _dropped(self, count: int) -> None:
-        self.dropped_unproven += count
-        if self._on_dropped is not None:
-            self._on_dropped(count)
-        if time.monotonic() - self._warned_at >= _WARN_EVERY:
-            self._warned_at = time.monotonic()
-            _log.warning(
-                "dead letters of messages that nobody is known to have signed are dropped:"
-                " dead_letters.unproven_limit is reached; dropped since the start: %d",
-                self.dropped_unproven,
-            )
-
     def _probe(self) -> None:
         make_folder(self._path)
         path = self._path / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
@@ -164,6 +133,18 @@ class FileStore:
         finally:
             os.close(handle)
             path.unlink()
+
+    async def _roll(self) -> None:
+        """Close segments as they come of age, until none is open: the next dead letter may be long in coming."""
+        while self._open:
+            await asyncio.sleep(self._roll_after / _LOOKS)
+            with contextlib.suppress(DeadLetterError):  # it is written to no more, whatever its closing said
+                await self._in_thread(self._close_aged)
+
+    def _close_aged(self) -> None:
+        for prefix, segment in list(self._open.items()):
+            if time.monotonic() - segment.begun_at >= self._roll_after:
+                self._open.pop(prefix).close()
 
     def _close(self) -> None:
         while self._open:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from consumer.dead_letters.filters import Filter, parse_time
-from consumer.outcomes import REASONS
+from consumer.outcomes import REASONS, REDRIVEN
 
 __all__ = ["filter_options"]
 
@@ -48,10 +48,10 @@ _OPTIONS: Final = (
     click.option(
         "--reason",
         "reasons",
-        type=click.Choice(REASONS),
+        type=click.Choice([*REASONS, REDRIVEN]),
         metavar="REASON",
         multiple=True,
-        help=f"Put aside for this reason; may be repeated. One of: {', '.join(REASONS)}.",
+        help=f"Put aside for this reason; may be repeated. One of: {', '.join([*REASONS, REDRIVEN])}.",
     ),
     click.option("--type", "types", metavar="GLOB", multiple=True, help="Of this event type, such as 'lab.*'."),
     click.option("--source", "sources", metavar="NAME", multiple=True, help="Received from this source."),

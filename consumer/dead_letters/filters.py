@@ -6,13 +6,18 @@ Criteria of different kinds must all hold; of several values of one kind, one mu
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from consumer.dead_letters.record import DeadLetter, SealedDeadLetter
+from consumer.dead_letters.record import DeadLetter, SealedDeadLetter, open_sealed
 from consumer.durations import parse_duration
+from consumer.errors import NotConfigured
 
-__all__ = ["Filter", "parse_time"]
+__all__ = ["Chosen", "Filter", "parse_time"]
+
+Chosen = Callable[[DeadLetter | SealedDeadLetter], bool]
+"""Says of a dead letter whether it is meant. May raise DeadLetterError for one it cannot judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +55,23 @@ class Filter:
             and (not self.types or self._has_type(record.event_type))
             and (not self.users or isinstance(record, SealedDeadLetter) or record.user_id in self.users)
         )
+
+    def chooser(self, unseal: Callable[[bytes], bytes] | None = None) -> Chosen:
+        """Like `matches`, but sealed ones are opened where the user is asked for.
+
+        What is returned raises NotConfigured when that needs `unseal`, DeadLetterError for one that does not open.
+        """
+
+        def chosen(record: DeadLetter | SealedDeadLetter) -> bool:
+            if not self.matches(record):
+                return False
+            if not self.users or isinstance(record, DeadLetter):
+                return True
+            if unseal is None:
+                raise NotConfigured("dead_letters.identity_file: needed to choose sealed dead letters by user")
+            return self.matches(open_sealed(record, unseal))
+
+        return chosen
 
     def _has_type(self, event_type: str | None) -> bool:
         return event_type is not None and any(fnmatch.fnmatchcase(event_type, pattern) for pattern in self.types)

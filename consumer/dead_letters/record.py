@@ -6,9 +6,10 @@ The line is format 1:
      "error": {"type", "handler", "at": [...]} | null, "attempts", "accepted_at", "first_received_at",
      "dead_lettered_at", "message", "message_encoding": "utf-8" | "base64", "attributes", "consumer_version"}
 
-`message` is exactly what was received: as text when it is valid UTF-8, else as base64. `attributes` are the broker's:
-see `broker_attributes`. In a sealed line `message, attributes, event_id, user_id, detail, error` are replaced by
-`sealed`, the base64 of an age file that holds them as one JSON object. Keys a later release adds are ignored.
+`message` is exactly what was received: as text when it is valid UTF-8, else as base64. `attributes` are the broker's,
+see `broker_attributes`, and `lane`, the message's lane, where that is not its ordering key. In a sealed line `message,
+attributes, event_id, user_id, detail, error` are replaced by `sealed`, the base64 of an age file that holds them as one
+JSON object. Keys a later release adds are ignored.
 """
 
 from __future__ import annotations
@@ -207,11 +208,11 @@ class _Reader:
     def time(self, key: str) -> datetime:
         try:
             value = datetime.fromisoformat(self.text(key))
-        except ValueError:
-            value = None
-        if value is None or value.tzinfo is None:
-            raise DeadLetterError(f"not a dead letter: {key} is not a time with a zone")
-        return value.astimezone(UTC)
+            if value.tzinfo is not None:
+                return value.astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+        raise DeadLetterError(f"not a dead letter: {key} is not a time with a zone")
 
     def data(self, key: str, encoding: str) -> bytes:
         text = self.text(key)

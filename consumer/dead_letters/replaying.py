@@ -10,24 +10,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
-from consumer.dead_letters.fates import DONE, record_fates
+from consumer.dead_letters.archive import Archive, Entry, Problem, Unseal
+from consumer.dead_letters.fates import DONE
 from consumer.dead_letters.filters import Filter
-from consumer.dead_letters.reading import Entry, Problem, read
 from consumer.dead_letters.record import DeadLetter, SealedDeadLetter, open_sealed
 from consumer.deliveries import Held, Item
 from consumer.errors import DatabaseError, DeadLetterError
 from consumer.failures import describe
+from consumer.lanes import member_lane
 from consumer.opening import open_message
 from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Verdict
 from consumer.parking import ParkedLanes
@@ -58,6 +59,8 @@ FATES: Final[Mapping[str, str]] = {
 }
 """What can become of a line, in words, besides the dead-letter reasons."""
 
+_T = TypeVar("_T")
+
 _BATCH: Final = 16
 _FATES_AT_ONCE: Final = 64
 _PAUSES: Final = (0.5, 1.0, 2.0)
@@ -67,22 +70,24 @@ _MARGIN: Final = timedelta(hours=1)
 
 
 def select(
-    paths: Sequence[Path], chosen: Filter, *, unseal: Callable[[bytes], bytes] | None = None
+    archive: Archive, chosen: Filter, *, unseal: Unseal | None = None, hold: bool = False
 ) -> Generator[Entry | Problem, None, None]:
     """Yield the chosen dead letters that are not done yet, and what cannot be read; a limit counts the former.
 
-    Raises NotConfigured when a filter by user meets a sealed line and there is no `unseal`.
+    `hold` is for those that are to be replayed: see `Archive.read`. Raises NotConfigured when a filter by user meets a
+    sealed line and there is no `unseal`, DeadLetterError when the archive cannot be read.
     """
     left = chosen.limit
-    for found in read(paths, chosen=replace(chosen, limit=None), unseal=unseal):
-        if isinstance(found, Entry):
-            if found.fate in DONE:
-                continue
-            if left is not None:
-                if left == 0:
-                    return
-                left -= 1
-        yield found
+    with closing(archive.read(replace(chosen, limit=None), unseal=unseal, hold=hold)) as lines:
+        for found in lines:
+            if isinstance(found, Entry):
+                if found.fate in DONE:
+                    continue
+                if left is not None:
+                    if left == 0:
+                        return
+                    left -= 1
+            yield found
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ class Opener:
         self,
         routes: Mapping[str, Route],
         *,
-        unseal: Callable[[bytes], bytes] | None = None,
+        unseal: Unseal | None = None,
         accept_stale: bool = False,
         retention: float | None = None,
         max_age: float | None = None,
@@ -149,7 +154,7 @@ class Opener:
         if any(item.signed_at is not None and self._forgotten(item.signed_at, now) for item in items):
             # An old message sent to the queue again: it was accepted lately, but may have been handled long ago.
             return Line(entry, TOO_OLD)
-        return Line(entry, None, items, message.ordering_key)
+        return Line(entry, None, items, _lane(record, items, route))
 
     def _forgotten(self, at: datetime, now: datetime) -> bool:
         return self._retention is not None and now - at > self._retention
@@ -166,13 +171,15 @@ class Opener:
 class Replay:
     """Runs dead letters through the pipeline, some at once; those of one lane, or of one event, in their order.
 
-    `lanes` has the sources whose lanes stay closed after a dead letter: one that is done opens its lane. `told` hears
-    of each line what became of it. Trouble of our own is waited out for `pauses` (seconds); then the replay stops.
+    `archive` is where they are from, and where their fates go. `lanes` has the sources whose lanes stay closed after a
+    dead letter: one that is done opens its lane. `told` hears of each line what became of it. Trouble of our own is
+    waited out for `pauses` (seconds); then the replay stops.
     """
 
     def __init__(
         self,
         *,
+        archive: Archive,
         opener: Opener,
         pipeline: Pipeline,
         lanes: Mapping[str, ParkedLanes] | None = None,
@@ -184,6 +191,7 @@ class Replay:
         """How many lines had which fate."""
         self.trouble: str | None = None
         """What stopped the replay, if it was stopped by trouble that is no line's fault."""
+        self._archive = archive
         self._opener = opener
         self._pipeline = pipeline
         self._lanes = lanes or {}
@@ -193,7 +201,7 @@ class Replay:
         self._stopping = asyncio.Event()
         self._last: dict[object, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._fates: defaultdict[Path, dict[str, str]] = defaultdict(dict)
+        self._fates: defaultdict[str, dict[str, str]] = defaultdict(dict)
 
     def stop(self) -> None:
         """Begin no more lines; those in hand are finished and their fates written."""
@@ -205,23 +213,32 @@ class Replay:
         return self._stopping.is_set()
 
     async def run(self, lines: Generator[Entry | Problem, None, None]) -> None:
-        """Replay the lines, which are read in a thread; returns when all are done, or those in hand after a `stop`.
+        """Replay the archive's lines; returns when all are done, or those in hand after a `stop`.
 
-        Raises DeadLetterError when a fate cannot be written; what took effect stays known to the inbox.
+        The archive is read and written in a thread of its own. Raises DeadLetterError when it cannot be read or a fate
+        cannot be written; what took effect stays known to the inbox.
         """
-        try:
-            async with aclosing(_entries(lines)) as entries:
-                async for entry in entries:
-                    await self._room.acquire()
-                    if self.stopping:
-                        return
-                    self._begin(entry)
-                    if sum(map(len, self._fates.values())) >= _FATES_AT_ONCE:
-                        await self._write_fates()
-        finally:
-            while self._tasks:
-                await asyncio.wait(self._tasks)
-            await self._write_fates()
+        with ThreadPoolExecutor(1, thread_name_prefix="replay") as thread:
+            try:
+                await self._begin_all(lines, thread)
+            finally:
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+                try:
+                    await self._write_fates(thread)
+                finally:
+                    await _in(thread, lines.close)
+
+    async def _begin_all(self, lines: Generator[Entry | Problem, None, None], thread: ThreadPoolExecutor) -> None:
+        """Begin one line after the other, as there is room; a few are read ahead."""
+        while batch := await _in(thread, lambda: list(islice(_only(lines), _BATCH))):
+            for entry in batch:
+                await self._room.acquire()
+                if self.stopping:
+                    return
+                self._begin(entry)
+                if sum(map(len, self._fates.values())) >= _FATES_AT_ONCE:
+                    await self._write_fates(thread)
 
     def _begin(self, entry: Entry) -> None:
         line = self._opener.open(entry, now=datetime.now(UTC))
@@ -299,29 +316,31 @@ class Replay:
     def _conclude(self, entry: Entry, fate: str) -> None:
         self.counts[fate] += 1
         if fate not in (entry.fate, SEALED):
-            self._fates[entry.path][entry.record.id] = fate
+            self._fates[entry.segment][entry.record.id] = fate
         self._told(entry, fate)
 
-    async def _write_fates(self) -> None:
+    async def _write_fates(self, thread: ThreadPoolExecutor) -> None:
         while self._fates:
-            path, fates = self._fates.popitem()
-            await asyncio.to_thread(record_fates, path, fates, at=datetime.now(UTC))
+            segment, fates = self._fates.popitem()
+            await _in(thread, partial(self._archive.record_fates, segment, fates))
 
 
-async def _entries(lines: Generator[Entry | Problem, None, None]) -> AsyncGenerator[Entry, None]:
-    """The dead letters among the lines, read ahead a little, in one thread: an iterator belongs to its thread."""
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, thread_name_prefix="replay") as thread:
-        try:
-            while batch := await loop.run_in_executor(thread, lambda: list(islice(_only(lines), _BATCH))):
-                for entry in batch:
-                    yield entry
-        finally:
-            await loop.run_in_executor(thread, lines.close)
+async def _in(thread: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+    return await asyncio.get_running_loop().run_in_executor(thread, work)
 
 
 def _only(lines: Iterator[Entry | Problem]) -> Iterator[Entry]:
     return (found for found in lines if isinstance(found, Entry))
+
+
+def _lane(record: DeadLetter, items: Sequence[Item], route: Route) -> str | None:
+    """The lane the message was in. Of an array's part whose record does not say, it may be another member's."""
+    lane = record.attributes.get("lane")
+    if lane is None and route.lane_by_member:
+        return member_lane(items)
+    if lane is None:
+        lane = record.attributes.get("ordering_key")
+    return lane if isinstance(lane, str) else None
 
 
 def _message(record: DeadLetter) -> Message:

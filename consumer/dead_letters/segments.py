@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Final
 
 from consumer.files import sync_folder, write_all
 
-__all__ = ["SUFFIX", "UNPROVEN", "Segment", "closed", "new_segment", "segments", "unproven_bytes"]
+__all__ = ["SUFFIX", "UNPROVEN", "Segment", "begun_since", "closed", "new_segment", "segments", "unproven_bytes"]
 
 SUFFIX: Final = ".jsonl"
 UNPROVEN: Final = "unproven-"
 """Segments of messages that nobody is known to have signed start with this."""
+_TIME: Final = "%Y%m%dT%H%M%S.%fZ"
 
 
 class Segment:
@@ -31,6 +33,7 @@ class Segment:
         """Create the file, locked, mode 0600, durable in its folder. Raises BlockingIOError if somebody was faster."""
         self.path = path
         self.size = 0
+        self.begun_at = time.monotonic()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._handle = os.open(path, flags, 0o600)
         try:
@@ -86,7 +89,7 @@ class Segment:
 def new_segment(folder: Path, *, prefix: str = "", now: datetime | None = None) -> Segment:
     """Create a segment named after the time, so that names sort by it."""
     while True:
-        at = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S.%fZ")
+        at = (now or datetime.now(UTC)).strftime(_TIME)
         with contextlib.suppress(FileExistsError, BlockingIOError):
             return Segment(folder / f"{prefix}{at}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
 
@@ -95,6 +98,16 @@ def segments(folder: Path) -> list[Path]:
     """The segments of a folder, oldest first. Raises OSError."""
     paths = [path for path in folder.iterdir() if path.name.endswith(SUFFIX) and not path.name.startswith(".")]
     return sorted(paths, key=lambda path: (path.name.removeprefix(UNPROVEN), path.name))
+
+
+def begun_since(name: str, moment: datetime | None) -> bool:
+    """Whether a segment was begun at a moment or later, by its name; not so if either does not say when."""
+    if moment is None:
+        return False
+    try:
+        return datetime.strptime(name.removeprefix(UNPROVEN).partition("-")[0], _TIME).replace(tzinfo=UTC) >= moment
+    except ValueError:
+        return False
 
 
 def unproven_bytes(folder: Path) -> int:

@@ -19,7 +19,10 @@ __all__ = ["DeadLetterWriter", "record_of"]
 
 def record_of(item: Item, verdict: DeadLettered, *, first_received_at: datetime, now: datetime) -> DeadLetter:
     """The record of an envelope that was put aside; event facts only if the message was proven."""
-    message = item.held.message
+    message, lane = item.held.message, item.held.lane
+    attributes = broker_attributes(message, index=item.index)
+    if lane is not None and lane != message.ordering_key:
+        attributes["lane"] = lane
     return DeadLetter(
         id=record_id(item.route.source, message.message_id, item.index),
         provider=item.route.provider,
@@ -36,7 +39,7 @@ def record_of(item: Item, verdict: DeadLettered, *, first_received_at: datetime,
         first_received_at=first_received_at,
         dead_lettered_at=now,
         message=item.raw,
-        attributes=broker_attributes(message, index=item.index),
+        attributes=attributes,
         consumer_version=__version__,
     )
 

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
+import functools
 import math
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from consumer import __version__
-from consumer.errors import SettingsError, SourceRefused, SourceUnavailable
+from consumer.errors import SettingsError, SourceError, SourceRefused, SourceUnavailable
 from consumer.sources.base import Capabilities, Depth, Finding, Message, Outgoing, SettleFailure
+from consumer.sources.sqs_attempts import Attempts
 from consumer.sources.sqs_check import describe
-from consumer.sources.sqs_errors import HANDLE_CODES, code_of, fate_of_entry, is_denied, trouble
-from consumer.sources.sqs_messages import Facts, batches, entry, to_message
+from consumer.sources.sqs_errors import NONSENSE_CODES, code_of, fate_of_entry, is_denied, trouble
+from consumer.sources.sqs_messages import REDRIVEN_FROM, Facts, batches, entry, to_message
+from consumer.sources.sqs_sending import send_batch
 
 if TYPE_CHECKING:
     from consumer.settings import SourceSettings
@@ -40,9 +41,6 @@ _FEWEST_SETTLES: Final = 4
 _MOST_SETTLES: Final = 32
 _SPARE_CONNECTIONS: Final = 4
 _HANDOUT_SLACK: Final = 1.0
-_ATTEMPT_MEMORY: Final = 290.0
-"""SQS remembers a FIFO receive attempt for five minutes."""
-_SEND_ROUNDS: Final = 3
 _RECEIVES_PER_ATTEMPT: Final = 5
 """How many receives the crash guard allows an event for each of its attempts."""
 
@@ -84,11 +82,14 @@ class SqsSource:
     `settings` are the source's, resolved: `queue_url`, `region`, `endpoint_url`, `poll_wait`, `visibility_timeout`,
     `max_in_flight` and `max_attempts` matter here. `call_limit` is how many seconds any call but a receive may take,
     retries included; `poll_grace` how many a receive may take beyond its wait, before its connection counts as dead.
+    With `redriven` each message that a redrive policy moved here says from where: see `sqs_messages.origin`.
     """
 
     kind = "sqs"
 
-    def __init__(self, settings: SourceSettings, *, call_limit: float = 10.0, poll_grace: float = 10.0) -> None:
+    def __init__(
+        self, settings: SourceSettings, *, call_limit: float = 10.0, poll_grace: float = 10.0, redriven: bool = False
+    ) -> None:
         self.name = settings.name
         self._call_limit = call_limit
         self._poll_grace = poll_grace
@@ -98,11 +99,12 @@ class SqsSource:
         self._settings = settings
         self._visibility = math.ceil(settings.visibility_timeout)
         self._wait = max(1, int(settings.poll_wait)) if settings.poll_wait else 0
+        self._asked = [*_SYSTEM_ATTRIBUTES, REDRIVEN_FROM] if redriven else _SYSTEM_ATTRIBUTES
         self._facts = Facts()
         self._client: Any = None
         self._stack = contextlib.AsyncExitStack()
         self._interrupted = False
-        self._attempts = _Attempts()
+        self._attempts = Attempts()
         receives = min(_MOST_RECEIVES, math.ceil(settings.max_in_flight / _BATCH))
         self._capabilities = Capabilities(
             receive_batch=_BATCH,
@@ -117,6 +119,11 @@ class SqsSource:
     def capabilities(self) -> Capabilities:
         """What SQS can do: tens, long polls, leases and delays of up to 12 hours."""
         return self._capabilities
+
+    @property
+    def facts(self) -> Facts:
+        """What the queue's attributes said when they were last read."""
+        return self._facts
 
     async def open(self) -> None:
         """Connect, and read retention, order and redrive policy.
@@ -145,7 +152,9 @@ class SqsSource:
         except ImportError:
             raise SettingsError(f"source {self.name} is sqs: pip install 'health-event-consumer[sqs]'") from None
         can = self._capabilities
-        return aioboto3.Session().client(
+        session = import_module("aiobotocore.session").get_session()
+        session.register_component("data_loader", _descriptions(session.get_config_variable("data_path")))
+        return aioboto3.Session(botocore_session=session).client(
             "sqs",
             region_name=self._settings.region or region_of(self._url),
             endpoint_url=self._settings.endpoint_url or endpoint_of(self._url),
@@ -224,7 +233,7 @@ class SqsSource:
                 MaxNumberOfMessages=attempt.limit if attempt else min(_BATCH, limit),
                 WaitTimeSeconds=wait,
                 VisibilityTimeout=self._visibility,
-                MessageSystemAttributeNames=_SYSTEM_ATTRIBUTES,
+                MessageSystemAttributeNames=self._asked,
                 MessageAttributeNames=["All"],
                 **parameters,
             )
@@ -280,21 +289,27 @@ class SqsSource:
         """Put messages on the queue, in order. FIFO: without ids of their own they get a fresh one and one group."""
         entries = [entry(message, name=self.name, fifo=self._facts.fifo) for message in messages]
         for batch in batches(entries):
-            await self._send_batch(batch)
+            errors = [answer for answer in await self._send_batch(batch) if answer is not None]
+            if errors:
+                raise errors[0]
 
-    async def _send_batch(self, batch: list[dict[str, Any]]) -> None:
-        for _ in range(_SEND_ROUNDS):
-            numbered = [{"Id": _IDS[i], **one} for i, one in enumerate(batch)]
-            reply = await self._call("SendMessage", self._sqs.send_message_batch, Entries=numbered)
-            accepted = {one["Id"] for one in reply.get("Successful") or ()}
-            for failure in reply.get("Failed") or ():
-                code = str(failure.get("Code", ""))
-                if fate_of_entry(code, sender_fault=bool(failure.get("SenderFault"))) != "again":
-                    raise SourceRefused(f"source {self.name}: SQS did not take a message: {code}")
-            batch = [one for i, one in enumerate(batch) if _IDS[i] not in accepted]
-            if not batch:
-                return
-        raise SourceUnavailable(f"source {self.name}: SQS did not take {len(batch)} messages, for now")
+    async def send_each(self, messages: Sequence[Outgoing]) -> list[SourceError | None]:
+        """Put messages on the queue and say of each whether it is there; one that is refused keeps back no other."""
+        entries = [entry(message, name=self.name, fifo=self._facts.fifo) for message in messages]
+        answers: list[SourceError | None] = []
+        try:
+            for batch in batches(entries):
+                answers += await self._send_batch(batch)
+        except SourceError as error:
+            # It is about the call, so the rest would only meet the same.
+            answers += [error] * (len(entries) - len(answers))
+        return answers
+
+    async def _send_batch(self, batch: Sequence[dict[str, Any]]) -> list[SourceError | None]:
+        method = self._sqs.send_message_batch
+        return await send_batch(
+            batch, name=self.name, call=lambda numbered: self._call("SendMessage", method, Entries=numbered)
+        )
 
     async def depth(self) -> Depth:
         """The queue's three approximate counters; they lag behind by up to a minute."""
@@ -313,19 +328,22 @@ class SqsSource:
         delete, change = self._sqs.delete_message_batch, self._sqs.change_message_visibility_batch
         return [
             *describe(self._facts, most_receives=_RECEIVES_PER_ATTEMPT * self._settings.max_attempts),
-            await self._permission("DeleteMessage", delete, one),
-            await self._permission("ChangeMessageVisibility", change, {**one, "VisibilityTimeout": 0}),
+            await self._permission("ReceiveMessage", self._sqs.receive_message, MaxNumberOfMessages=0),
+            await self._permission("DeleteMessage", delete, Entries=[one]),
+            await self._permission("ChangeMessageVisibility", change, Entries=[{**one, "VisibilityTimeout": 0}]),
         ]
 
-    async def _permission(
-        self, operation: str, method: Callable[..., Awaitable[Any]], invalid: Mapping[str, Any]
-    ) -> Finding:
-        """Try a call on a receipt handle that cannot be one: who may not call at all is told so first."""
+    async def check_sending(self) -> list[Finding]:
+        """Whether messages could be sent; none is."""
+        return [await self._permission("SendMessage", self._sqs.send_message_batch, Entries=[])]
+
+    async def _permission(self, operation: str, method: Callable[..., Awaitable[Any]], **nonsense: Any) -> Finding:
+        """Make a call that cannot be carried out as it is: who may not make it at all is told so first."""
         name = f"sqs:{operation}"
         try:
-            reply = await self._ask(self._call_limit, method, Entries=[invalid])
+            reply = await self._ask(self._call_limit, method, **nonsense)
         except Exception as error:  # noqa: BLE001 - see open
-            if code_of(error) in HANDLE_CODES:
+            if code_of(error) in NONSENSE_CODES:
                 return Finding(name, ok=True, detail="allowed")
             return Finding(name, ok=False, detail=str(trouble(self.name, operation, error)))
         denied = any(is_denied(str(one.get("Code", ""))) for one in reply.get("Failed") or ())
@@ -335,6 +353,12 @@ class SqsSource:
         """Close the connections. Messages still held come back when their leases end."""
         with contextlib.suppress(Exception):
             await self._stack.aclose()
+
+
+@functools.cache
+def _descriptions(data_path: str | None) -> Any:
+    """Botocore's descriptions of the service: read once, since every session would take 50 ms to parse them again."""
+    return import_module("botocore.loaders").create_loader(data_path)
 
 
 def _length(reply: Mapping[str, Any]) -> int:
@@ -361,35 +385,3 @@ def _failure(message: Message, reported: Mapping[str, Any] | None) -> SettleFail
         return SettleFailure(message, "again", "NotInReply")
     code = str(reported.get("Code", ""))
     return SettleFailure(message, fate_of_entry(code, sender_fault=bool(reported.get("SenderFault", True))), code)
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One receive on a FIFO queue, under an id that makes its repetition return the same messages."""
-
-    id: str
-    limit: int
-    begun: float
-
-
-class _Attempts:
-    """Which receives of a FIFO queue failed and may be repeated: their messages may be in flight to nobody."""
-
-    def __init__(self) -> None:
-        self._prefix = uuid.uuid4().hex
-        self._numbers = itertools.count()
-        self._failed: list[_Attempt] = []
-
-    def begin(self, limit: int) -> _Attempt:
-        """A failed attempt again, if it asked for no more than `limit` and SQS still knows it; else a new one."""
-        now = time.monotonic()
-        self._failed = [one for one in self._failed if now - one.begun < _ATTEMPT_MEMORY]
-        for one in self._failed:
-            if one.limit <= limit:
-                self._failed.remove(one)
-                return one
-        return _Attempt(f"{self._prefix}-{next(self._numbers)}", limit, now)
-
-    def failed(self, attempt: _Attempt) -> None:
-        """Its outcome is unknown: repeat it later."""
-        self._failed.append(attempt)

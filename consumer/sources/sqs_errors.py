@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from consumer.errors import SettingsError, SourceError, SourceRefused, SourceUnavailable
 
-__all__ = ["HANDLE_CODES", "code_of", "fate_of_entry", "is_denied", "trouble"]
+__all__ = ["HANDLE_CODES", "NONSENSE_CODES", "code_of", "fate_of_entry", "is_denied", "trouble"]
 
 _PASSING: Final = frozenset(
     {
@@ -38,7 +38,10 @@ _PASSING: Final = frozenset(
 )
 HANDLE_CODES: Final = frozenset({"InvalidParameterValue", "MessageNotInflight", "ReceiptHandleIsInvalid"})
 """How SQS says that a receipt handle is not, or no longer, good for what was asked."""
-_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "InvalidSecurity", "UnauthorizedOperation"})
+NONSENSE_CODES: Final = HANDLE_CODES | {"EmptyBatchRequest"}
+"""How SQS refuses what nobody could be given, to those who may ask."""
+# botocore gives the status for a code where an answer has none, such as a proxy's or an endpoint policy's.
+_DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "InvalidSecurity", "UnauthorizedOperation", "403"})
 _NO_QUEUE: Final = frozenset({"NonExistentQueue", "QueueDeletedRecently", "QueueDoesNotExist"})
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _CREDENTIALS: Final = frozenset(

@@ -6,7 +6,7 @@ import json
 import math
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, Self
@@ -14,10 +14,16 @@ from typing import Any, Final, Self
 from consumer.errors import SourceRefused
 from consumer.sources.base import Message, Outgoing
 
-__all__ = ["Facts", "batches", "entry", "to_message"]
+__all__ = ["REDRIVEN_FROM", "Facts", "batches", "entry", "origin", "to_message"]
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _TRACE: Final = "AWSTraceHeader"
+REDRIVEN_FROM: Final = "DeadLetterQueueSourceArn"
+"""The system attribute in which SQS says from which queue a redrive policy moved a message."""
+_ORIGIN: Final = f"sqs:{REDRIVEN_FROM}"
+"""As a header: with a colon, which no sender's attribute can have in its name."""
+_KEPT: Final = (_TRACE, REDRIVEN_FROM)
+_SYSTEM_HEADERS: Final = (_TRACE, _ORIGIN)
 _LONGEST_DELAY: Final = 900
 _BATCH: Final = 10
 _BATCH_BYTES: Final = 1_000_000
@@ -36,14 +42,19 @@ class Facts:
     """What SQS had as its only limit for long, and what older queues still have; 1 MiB is the most now."""
     redrive_after: int | None = None
     """`maxReceiveCount` of the redrive policy; None without one."""
+    redrive_target: str | None = None
+    """The ARN of the queue that the redrive policy moves messages to; None without one."""
+    redrive_allowed: Mapping[str, Any] = field(default_factory=dict)
+    """The redrive allow policy: which queues may have this one for their dead letters. Empty: all may."""
+    arn: str | None = None
     denied: bool = False
     """The credentials may not read the attributes: nothing here is known but the order."""
 
     @classmethod
     def read(cls, attributes: Mapping[str, str]) -> Self:
         """From the attributes that GetQueueAttributes returns."""
-        policy = json.loads(attributes.get("RedrivePolicy") or "{}")
-        count = policy.get("maxReceiveCount")
+        policy = _object(attributes.get("RedrivePolicy"))
+        count, target = policy.get("maxReceiveCount"), policy.get("deadLetterTargetArn")
         return cls(
             retention=timedelta(seconds=int(attributes.get("MessageRetentionPeriod", 345_600))),
             fifo=attributes.get("FifoQueue") == "true",
@@ -51,7 +62,15 @@ class Facts:
             visibility=int(attributes.get("VisibilityTimeout", 30)),
             largest_message=int(attributes.get("MaximumMessageSize", 262_144)),
             redrive_after=None if count is None else int(count),
+            redrive_target=target if isinstance(target, str) else None,
+            redrive_allowed=_object(attributes.get("RedriveAllowPolicy")),
+            arn=attributes.get("QueueArn"),
         )
+
+
+def _object(text: str | None) -> Mapping[str, Any]:
+    value = json.loads(text or "{}")
+    return value if isinstance(value, dict) else {}
 
 
 def to_message(raw: Mapping[str, Any], *, lease_until: float, facts: Facts) -> Message:
@@ -71,7 +90,7 @@ def to_message(raw: Mapping[str, Any], *, lease_until: float, facts: Facts) -> M
         accepted + facts.retention,
         # On a standard queue a group id asks for fairness between tenants, not for order.
         system.get("MessageGroupId") if facts.fifo else None,
-        _headers(custom or _NO_HEADERS, system) if custom or _TRACE in system else _NO_HEADERS,
+        _headers(custom or _NO_HEADERS, system) if custom or not system.keys().isdisjoint(_KEPT) else _NO_HEADERS,
     )
 
 
@@ -81,7 +100,14 @@ def _headers(custom: Mapping[str, Any], system: Mapping[str, str]) -> dict[str, 
     }
     if _TRACE in system:
         headers.setdefault(_TRACE, system[_TRACE])
+    if REDRIVEN_FROM in system:
+        headers[_ORIGIN] = system[REDRIVEN_FROM]
     return headers
+
+
+def origin(headers: Mapping[str, str]) -> str | None:
+    """The ARN of the queue that a redrive policy took the message from, as SQS says; None if it does not."""
+    return headers.get(_ORIGIN)
 
 
 def entry(message: Outgoing, *, name: str, fifo: bool) -> dict[str, Any]:
@@ -93,10 +119,11 @@ def entry(message: Outgoing, *, name: str, fifo: bool) -> dict[str, Any]:
         made: dict[str, Any] = {"MessageBody": message.body.decode()}
     except UnicodeDecodeError:
         raise SourceRefused(f"source {name}: SQS carries text only, and the message is not UTF-8") from None
-    if message.headers:
-        made["MessageAttributes"] = {
-            key: {"DataType": "String", "StringValue": value} for key, value in message.headers.items()
-        }
+    headers = {key: value for key, value in message.headers.items() if key not in _SYSTEM_HEADERS}
+    if headers:
+        made["MessageAttributes"] = {key: _text(value) for key, value in headers.items()}
+    if _TRACE in message.headers:
+        made["MessageSystemAttributes"] = {_TRACE: _text(message.headers[_TRACE])}
     if fifo:
         # Made here, once for a message, so that a repeated call cannot put it on the queue twice.
         made["MessageDeduplicationId"] = message.deduplication_id or uuid.uuid4().hex
@@ -108,6 +135,10 @@ def entry(message: Outgoing, *, name: str, fifo: bool) -> dict[str, Any]:
     if delay:
         made["DelaySeconds"] = delay
     return made
+
+
+def _text(value: str) -> dict[str, str]:
+    return {"DataType": "String", "StringValue": value}
 
 
 def batches(entries: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -6,7 +6,9 @@ import asyncio
 import base64
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,12 @@ from structlog.testing import capture_logs
 
 from consumer import Reject
 from consumer.app import build_source, build_store
-from consumer.dead_letters.record import DeadLetter
+from consumer.dead_letters import aging
+from consumer.dead_letters.archive import Entry, Purged
+from consumer.dead_letters.queue_archive import QueueArchive
+from consumer.dead_letters.queues import DeadLetterQueue
+from consumer.dead_letters.record import DeadLetter, encode
+from consumer.dead_letters.segments import new_segment
 from consumer.errors import DeadLetterError, SettingsError
 from consumer.events import ProgramEvent
 from tests.conformance.rig import Rig, effect, effects_table, eventually, program, signed
@@ -124,6 +131,36 @@ async def test_with_the_poison_queue_gone_nothing_is_lost(rig: Rig, stub: Storag
                 await asyncio.sleep(0.1)
 
 
+async def test_one_poison_queue_gone_stops_no_other_source(rig: Rig, stub: StorageQueueStub) -> None:
+    """A source whose dead letters can be kept goes on, when another's that come with them cannot."""
+    for name in ("labs-poison", "scores", "scores-poison"):
+        stub.create_queue(name)
+    scores = {
+        "SOURCES__SCORES__KIND": "storage_queue",
+        "SOURCES__SCORES__CONNECTION_STRING": stub.connection_string,
+        "SOURCES__SCORES__QUEUE": "scores",
+        "SOURCES__SCORES__POLL_WAIT": "1",
+    }
+    table = effects_table()
+    together = asyncio.Event()
+
+    @table.on(ProgramEvent)
+    async def refusing(event: ProgramEvent, context: object) -> None:
+        await together.wait()
+        raise Reject("not today")
+
+    async with rig.worker(table, **scores) as app:
+        labs, other = app.worker.intakes
+        for name, intake in (("labs", labs), ("scores", other)):
+            stub.fill(name, [signed(program(f"{name}{number}")).decode() for number in range(10)])
+            await eventually(lambda intake=intake: len(intake.held) == 10)
+        stub.delete_queue("scores-poison")
+        together.set()
+        await eventually(other.paused.is_set)
+        await eventually(lambda: len(texts(stub)) == 10 or labs.paused.is_set())
+        assert not labs.paused.is_set()
+
+
 async def test_what_the_queue_cannot_carry_goes_to_files(rig: Rig, stub: StorageQueueStub) -> None:
     """What fitted its queue and does not fit the other is kept in a file, with a warning that shows nothing of it."""
     stub.create_queue("labs-poison")
@@ -138,6 +175,22 @@ async def test_what_the_queue_cannot_carry_goes_to_files(rig: Rig, stub: Storage
     assert [message_of(record) for record in rig.dead_letters()] == [large.encode()]
     assert [line["log_level"] for line in lines if line["event"] == "dead_letters_in_files"] == ["warning"]
     assert "canary" not in str(lines)
+
+
+async def test_files_beside_a_queue_grow_old_too(
+    rig: Rig, stub: StorageQueueStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the queue could not carry is deleted after max_age, as any dead letter that is in a file."""
+    stub.create_queue("labs-poison")
+    monkeypatch.setattr(aging, "_EVERY", 0.05)
+    long_ago = datetime.now(UTC) - timedelta(days=90)
+    folder = rig.load().settings.dead_letters.path
+    folder.mkdir(exist_ok=True)
+    segment = new_segment(folder, now=long_ago)
+    segment.append(encode(replace(letter(1, b"\0"), dead_lettered_at=long_ago)))
+    segment.close()
+    async with rig.worker(effects_table()):
+        await eventually(lambda: not segment.path.exists())
 
 
 async def test_dead_letters_do_not_vanish(rig: Rig, stub: StorageQueueStub) -> None:
@@ -221,15 +274,60 @@ async def test_without_room_for_files_nothing_starts(rig: Rig, stub: StorageQueu
         await rig.consume(effects_table())
 
 
-def test_only_storage_queues_have_one(rig: Rig) -> None:
+def test_only_queues_in_a_cloud_have_one(rig: Rig) -> None:
     """With a source of another kind, or recipients, the settings are refused."""
-    with pytest.raises(SettingsError, match=r"DEAD_LETTERS__KIND: expected file, since source other is local"):
+    with pytest.raises(
+        SettingsError, match=r"DEAD_LETTERS__KIND: expected file, s3 or blob, since source other is local"
+    ):
         rig.load(SOURCES__OTHER__KIND="local", SOURCES__OTHER__PATH="queue")
     with pytest.raises(SettingsError, match=r"DEAD_LETTERS__RECIPIENTS: expected none"):
         rig.load(DEAD_LETTERS__RECIPIENTS='["age1qqqq"]')
 
 
-def test_commands_that_read_files_say_where_they_are(rig: Rig) -> None:
-    """Asked for segments, such a store says in one line where its messages are."""
-    with pytest.raises(SettingsError, match="<queue>-poison"):
-        _ = rig.load().settings.dead_letters.folder
+async def test_another_queue_may_be_named(rig: Rig, stub: StorageQueueStub) -> None:
+    """With `dead_letter_queue` dead letters go there, and are read from there."""
+    stub.create_queue("put-aside")
+    named = {"SOURCES__LABS__DEAD_LETTER_QUEUE": "put-aside"}
+    store = build_store(rig.load(**named).settings)
+    try:
+        await store.append([letter(1, b"hello")])
+    finally:
+        await store.close()
+    assert [message.text for message in stub.queues["put-aside"].messages.values()] == ["hello"]
+    assert [entry.record.source for entry in await asyncio.to_thread(entries_of, rig, **named)] == ["labs"]
+
+
+async def test_they_are_read_back_in_place(rig: Rig, stub: StorageQueueStub) -> None:
+    """What is on the poison queue is listed with the queue's time, given back, deleted when it is done, or purged."""
+    stub.create_queue("labs-poison")
+    stub.fill("labs-poison", [f"message {number}" for number in range(40)])
+    before = datetime.now(UTC)
+    found = await asyncio.to_thread(entries_of, rig)
+    assert sorted(entry.raw for entry in found) == sorted({entry.raw for entry in found})
+    assert {(entry.record.reason, entry.record.attempts, entry.fate) for entry in found} == {("redriven", 0, None)}
+    assert all(abs(entry.record.accepted_at - before) < timedelta(seconds=5) for entry in found)
+    assert len(found) == 40
+
+    def worked() -> Purged:
+        with closing(archive_of(rig)) as archive:
+            first, second, *_ = [one for one in archive.read(hold=True) if isinstance(one, Entry)]
+            archive.record_fates(first.segment, {first.record.id: "handled", second.record.id: "failed"})
+        with closing(archive_of(rig)) as archive:
+            return archive.purge(lambda record: isinstance(record, DeadLetter) and record.message.endswith(b"9"))
+
+    done = await asyncio.to_thread(worked)
+    assert (done.removed, done.kept, done.problems) == (4, 35, [])
+    assert len(await asyncio.to_thread(entries_of, rig)) == 35
+
+
+def archive_of(rig: Rig, **changes: str) -> QueueArchive:
+    """The archive over the poison queue, which does not wait for messages."""
+    return QueueArchive([DeadLetterQueue(rig.load(**changes).settings.source("labs"))], poll_wait=0)
+
+
+def entries_of(rig: Rig, **changes: str) -> list[Entry]:
+    """All that is read, when there is no problem."""
+    with closing(archive_of(rig, **changes)) as archive:
+        found = list(archive.read())
+    assert not [one for one in found if not isinstance(one, Entry)]
+    return [one for one in found if isinstance(one, Entry)]

@@ -18,6 +18,7 @@ from consumer.database import Database
 from consumer.dead_letters.record import encode
 from consumer.dead_letters.sealing import sealer
 from consumer.inbox import Inbox, event_key
+from consumer.lanes import lane_of_user
 from consumer.migrations import migrate
 from consumer.parking import ParkedLanes
 from tests.integration.cli_project import Project, assert_discreet, body, letter, opened_project, sign, stop
@@ -221,7 +222,9 @@ def test_dry_run_changes_nothing(project: Project) -> None:
         {"reason": "stale", "event_type": "lab.result.ready", "prospect": "stale", "lines": 1},
     ]
     assert project.files() == before
-    assert "ready" in project.run("replay", "--dry-run").stdout
+    shown = project.run("replay", "--dry-run")
+    assert "ready" in shown.stdout
+    assert "4 lines are meant; nothing was changed" in shown.stderr
 
 
 def test_damaged_lines_are_told(project: Project) -> None:
@@ -293,6 +296,49 @@ def test_a_replay_opens_a_parked_lane(project: Project) -> None:
     asyncio.run(park())
     assert project.replay()[0] == 1
     assert asyncio.run(held()) == [False, True]
+
+
+_MEMBERS_IN_ORDER = {
+    "CONSUMER_SOURCES__LABS__KIND": "event_hubs",
+    "CONSUMER_SOURCES__LABS__ORDER_BY": "member",
+    "CONSUMER_SOURCES__LABS__NAMESPACE": "nowhere.example",
+    "CONSUMER_SOURCES__LABS__EVENT_HUB": "labs",
+    "CONSUMER_SOURCES__LABS__CHECKPOINTS__ACCOUNT_URL": "https://nowhere.example",
+    "CONSUMER_SOURCES__LABS__CHECKPOINTS__CONTAINER": "checkpoints",
+}
+
+
+def test_a_replay_opens_a_parked_lane_of_a_member(project: Project) -> None:
+    """With order_by = member, a lane is the member's: that of the whole message, which an array's part may not name."""
+    project.env["CONSUMER_SOURCES__LABS__LANE_ON_DEAD_LETTER"] = "park"
+    project.env |= _MEMBERS_IN_ORDER
+    del project.env["CONSUMER_SOURCES__LABS__PATH"]
+    project.handlers(
+        "await asyncio.sleep(0.2 if event.event_id == 'e1' else 0)\n"
+        "if event.event_id == 'e3': raise ValueError\n"
+        "await keep(event, context)"
+    )
+    part = letter(2)
+    part.attributes["lane"] = lane_of_user("first of the array")  # type: ignore[index] # a dict, as the writer makes it
+    project.put_aside(letter(1, lane="a broker's key"), part, letter(3), letter(4))
+    members = ["u1", "u2", "u0", "first of the array"]
+
+    async def park() -> None:
+        database, inbox = await _inbox(project)
+        for member in members:
+            await ParkedLanes(inbox, "labs").park(lane_of_user(member))
+        await database.close()
+
+    async def held() -> list[bool]:
+        database, inbox = await _inbox(project)
+        found = [await ParkedLanes(inbox, "labs").holds(lane_of_user(member)) for member in members]
+        await database.close()
+        return found
+
+    asyncio.run(park())
+    assert project.replay()[1]["fates"] == {"failed": 1, "handled": 3}
+    assert asyncio.run(held()) == [False, True, True, False]
+    assert project.effects() == ["e2", "e1", "e4"], "both of u1 in their order"
 
 
 def test_a_member_of_a_delivery_still_open(project: Project) -> None:

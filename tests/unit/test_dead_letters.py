@@ -22,8 +22,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.dead_letters.archive import Entry, Problem
+from consumer.dead_letters.file_archive import FileArchive
 from consumer.dead_letters.file_store import FileStore
-from consumer.dead_letters.reading import Entry, Problem, find_segments, read
 from consumer.dead_letters.record import (
     DeadLetter,
     SealedDeadLetter,
@@ -73,11 +74,16 @@ async def store(folder: Path, **options: object) -> AsyncIterator[FileStore]:
 
 
 def found(folder: Path) -> list[Entry | Problem]:
-    return list(read(find_segments([folder])))
+    return list(FileArchive([folder]).read())
 
 
 def ids(folder: Path) -> list[str]:
     return [entry.record.id for entry in found(folder) if isinstance(entry, Entry)]
+
+
+def _is_closed(path: Path) -> bool:
+    with closed(path) as is_closed:
+        return is_closed
 
 
 TEXTS = st.text() | st.text().map(lambda text: text + "\ud800")
@@ -139,6 +145,14 @@ def test_newer_format_is_told_from_a_broken_line() -> None:
     assert decode(json.dumps(line | {"new": 1}).encode()) == letter()
 
 
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-14:00", "2026-03-16T08:00:00", ""])
+def test_a_time_that_is_none_is_a_broken_line(time: str) -> None:
+    """A damaged line is told of, and keeps nobody from reading the others."""
+    line = json.loads(encode(letter()))
+    with pytest.raises(DeadLetterError, match="accepted_at is not a time with a zone"):
+        decode(json.dumps(line | {"accepted_at": time}).encode())
+
+
 def test_repr_tells_nothing_of_a_person() -> None:
     """Neither the message nor what was read from it is in a record's repr."""
     shown = repr(letter(user_id=CANARY, event_id=CANARY, attributes={"headers": {"x": CANARY}}))
@@ -196,6 +210,17 @@ class TestFileStore:
                     states.append(is_closed)
             assert all(states[:-1])
         assert ids(tmp_path) == [letter(number).id for number in range(10)]
+
+    async def test_segments_are_closed_after_a_while(self, tmp_path: Path) -> None:
+        """Nobody has to wait for the next dead letter until a segment is old enough to be closed, and can be purged."""
+        async with store(tmp_path, roll_after=0.05) as kept:
+            for number in range(2):
+                await kept.append([letter(number)])
+                (path,) = segments(tmp_path)[number:]
+                async with asyncio.timeout(10):
+                    while not _is_closed(path):
+                        await asyncio.sleep(0.01)
+        assert ids(tmp_path) == [letter(number).id for number in range(2)]
 
     async def test_removed_folder_does_not_swallow_records(self, tmp_path: Path) -> None:
         """Records go to a new segment when the old one was removed under the process."""
