@@ -14,6 +14,7 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any, Literal, TextIO
 
 import structlog
+from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
 from consumer.failures import describe
 
@@ -40,6 +41,7 @@ def configure_logging(*, level: str = "info", form: Literal["auto", "json", "con
         structlog.stdlib.add_logger_name,
         _reduce_exception,
         _tame,
+        _add_trace,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: Any = (
@@ -47,8 +49,11 @@ def configure_logging(*, level: str = "info", form: Literal["auto", "json", "con
         if console
         else structlog.processors.JSONRenderer(default=_type_name)
     )
+    # In place, since loggers that were used before hold this very list.
+    processors = structlog.get_config()["processors"]
+    processors[:] = [structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -118,6 +123,15 @@ class _Handler(logging.StreamHandler[TextIO]):
             self.stream.write(
                 json.dumps({"event": "log_line_lost", "level": "error", "logger": record.name, "error": kind}) + "\n"
             )
+
+
+def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say of which trace and span a line is, by the names OpenTelemetry has for both in logs."""
+    context = get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = format_trace_id(context.trace_id)
+        event["span_id"] = format_span_id(context.span_id)
+    return event
 
 
 def _tame(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
