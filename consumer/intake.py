@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
-from consumer.breaker import Breaker
+from consumer.asides import Asides
 from consumer.dead_letters.desk import Desk
 from consumer.deliveries import Held, Item
 from consumer.errors import DatabaseError
@@ -20,10 +20,12 @@ from consumer.failures import describe
 from consumer.judging import Judge
 from consumer.lanes import Lanes, member_lane
 from consumer.opening import open_message
-from consumer.outcomes import DeadLettered, GivenBack, Handled, Lost, Verdict, WillRetry
+from consumer.outcomes import DeadLettered, Duplicate, GivenBack, Handled, Lost, Verdict, WillRetry
 from consumer.parking import PARKED_DELAY, ParkedLanes
+from consumer.pausing import Pauses
 from consumer.permits import Permits
 from consumer.receiving import Receiver
+from consumer.retrying import Retrying
 from consumer.route import Route
 from consumer.settlement import Settlement
 from consumer.sources.base import LaneJoining, LosingMessages, Message, Source
@@ -31,7 +33,7 @@ from consumer.sources.base import LaneJoining, LosingMessages, Message, Source
 if TYPE_CHECKING:
     from consumer.dead_letters.writing import DeadLetterWriter
     from consumer.inbox import Inbox
-    from consumer.ops.metrics import SourceMetrics
+    from consumer.ops.source_metrics import SourceMetrics
     from consumer.pipeline import Pipeline
 
 __all__ = ["Intake"]
@@ -65,37 +67,37 @@ class Intake:
     ) -> None:
         self.source = source
         self.route = route
-        self.breaker = Breaker()
+        self.pauses = Pauses(source.name, metrics.paused)
+        self.breaker = self.pauses.breaker
         self.permits = Permits(count=max_in_flight, size=max_in_flight_bytes, largest=route.max_message_bytes)
         self.settlement = Settlement(
-            source, visibility_timeout=visibility_timeout, settled=self._settled, lost=self._lease_lost
+            source,
+            visibility_timeout=visibility_timeout,
+            settled=self._settled,
+            lost=self._lease_lost,
+            timed=metrics.settling_took,
+            spans=pipeline.spans,
         )
         self.held: dict[Held, None] = {}
-        self.receiver = Receiver(source, self.permits, self, may_receive=lambda: self.breaker.closed)
+        self.receiver = Receiver(source, self.permits, self, may_receive=lambda: self.pauses.none, spans=pipeline.spans)
         self._pipeline = pipeline
         self._metrics = metrics
         self._parking = ParkedLanes(inbox, source.name) if park_lanes else None
         self._desk = Desk(dead_letters, inbox, parking=self._parking)
         self._lanes: Lanes[Held] = Lanes()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._waiters: dict[Held, asyncio.Future[None]] = {}
-        self.paused = asyncio.Event()
-        """Set while the breaker is not closed."""
+        self._asides = Asides()
+        self.retrying = Retrying()
+        self.paused = self.pauses.any
+        """Set while the source is paused, by trouble or by an operator."""
         self.retention: timedelta | None = None
         """How long the queue keeps a message, as the last one received told."""
         self.tripped_by: str | None = None
         """The message that last met trouble, by its broker's id: the first probe is for another one."""
         self._judge = Judge(route, suspect=lambda: self._pause("signatures", None))
-        self._left_behind: datetime | None = None
         self._ended = asyncio.Event()
         if isinstance(source, LosingMessages):
             source.on_lost = self._messages_lost
-        metrics.watch(
-            in_flight=lambda: len(self.held),
-            in_flight_bytes=lambda: self.permits.held_bytes,
-            oldest_age=self.oldest_age,
-            settle_failures=lambda: self.settlement.failures,
-        )
+        metrics.watch(self)
 
     # Taking
 
@@ -106,7 +108,7 @@ class Intake:
     def refuse(self, messages: Iterable[Message], delay: float = 0.0) -> None:
         """Give messages back that hold no permits, to come again after `delay` seconds."""
         for message in messages:
-            self._leave_behind(message)
+            self.pauses.leave_behind(message)
             held = Held(message, received_at=time.monotonic())
             held.permit = False
             self.held[held] = None
@@ -133,7 +135,7 @@ class Intake:
     def _start(self, held: Held) -> None:
         """Open a delivery whose turn it is, and hand its envelopes on; aside if that takes a while."""
         if self._takes_a_while(held):
-            self._track(self._start_aside(held))
+            self._asides.start(self._start_aside(held))
             return
         try:
             items = open_message(held, self.route) if held.opened is None else held.opened
@@ -179,6 +181,7 @@ class Intake:
         self._pause(type(error).__name__, None)
 
     def _opened(self, held: Held, items: list[Item]) -> None:
+        held.items = items
         held.open_items = len(items)
         held.several = len(items) > 1
         if self.route.lane_by_member and held.opened is None and not self._takes_its_place(held, items):
@@ -209,9 +212,12 @@ class Intake:
         return heads
 
     def _submit(self, item: Item) -> None:
-        if item.verdict is None:
+        if item.verdict is None and self.pauses.by_operator is not None:
+            self._conclude(item, GivenBack("withdrawn"))
+        elif item.verdict is None:
             self._pipeline.submit(item, self._done)
         else:
+            self._pipeline.spans.refused(item, item.verdict)
             self._done(item, item.verdict)
 
     # Outcomes
@@ -220,7 +226,7 @@ class Intake:
         """An envelope's outcome is known, and durable unless it is a dead letter, which is made durable first."""
         verdict = self._judge.judge(item, verdict)
         if isinstance(verdict, DeadLettered):
-            self._track(self._put_aside(item, verdict))
+            self._asides.start(self._put_aside(item, verdict))
         else:
             self._conclude(item, verdict)
 
@@ -229,7 +235,7 @@ class Intake:
 
     def _conclude(self, item: Item, verdict: Verdict) -> None:
         held = item.held
-        self._metrics.outcome(verdict, type(item.event))
+        self._note(item, verdict)
         if isinstance(verdict, Handled):
             self.breaker.proved()
         if self.route.guard.suspicion == "handlers" and self.breaker.closed:
@@ -255,32 +261,30 @@ class Intake:
         if held.open_items == 0:
             self._settle(held)
 
+    def _note(self, item: Item, verdict: Verdict) -> None:
+        """Let metrics and operators know what became of an envelope."""
+        self._metrics.outcome(verdict, type(item.event), item.held.message.accepted_at)
+        if item.event is not None:
+            self.retrying.note(item, verdict)
+        if self.route.skips and isinstance(verdict, Handled | Duplicate | DeadLettered):
+            self.route.skips.done(item.event_id)
+
     def _settle(self, held: Held) -> None:
         done = not (held.gave_back or held.delay is not None or held.unhandled)
         if done:
+            self.route.skips.done(held.message.message_id)
             if held.marked:
-                self._track(self._desk.forget_marks(held))
+                self._asides.start(self._desk.forget_marks(held))
             # With the lease lost this is best effort: the effect is there, whoever has the message now finds it.
             self.settlement.ack(held)
         elif held.lost:
             self.settlement.forget(held)
         else:
-            self._leave_behind(held.message)
+            self.pauses.leave_behind(held.message)
             self.settlement.release(held, held.delay or 0.0)
         if held.lane is not None:
             self._move_lane(held.lane, done=done)
-        self._concluded(held)
-
-    def _leave_behind(self, message: Message) -> None:
-        """Remember, while paused, how old what waits in the queue is: nothing is in hand then that could tell."""
-        if not self.breaker.closed:
-            self._left_behind = min(self._left_behind or message.accepted_at, message.accepted_at)
-
-    def _concluded(self, held: Held) -> None:
-        held.concluded = True
-        waiter = self._waiters.pop(held, None)
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        held.conclude()
 
     def _move_lane(self, lane: str, *, done: bool) -> None:
         if done:
@@ -293,7 +297,7 @@ class Intake:
     def _let_go(self, followers: Iterable[Held]) -> None:
         for follower in followers:
             self.settlement.release(follower, 0.0)
-            self._concluded(follower)
+            follower.conclude()
 
     def _settled(self, held: Held) -> None:
         self.held.pop(held, None)
@@ -314,25 +318,37 @@ class Intake:
         for task in held.tasks:
             task.cancel()
 
-    # Trouble of our own
+    @property
+    def aside(self) -> int | None:
+        """The number of what has gone on aside for longest, like putting an event aside; None: nothing does."""
+        return self._asides.spells.oldest
+
+    # Pauses: for trouble of our own, or by an operator
 
     def _pause(self, why: str, retry_after: float | None, detail: str | None = None) -> None:
-        if self.breaker.trip(time.monotonic(), why, retry_after=retry_after):
-            self._metrics.paused.set(1)
-            said = {} if detail is None else {"detail": detail}
-            _log.error("source_paused", source=self.source.name, reason=why, **said)
-        self.paused.set()
+        self.pauses.trip(why, retry_after, detail)
+        self._withdraw("withdrawn")
+
+    def _withdraw(self, why: str) -> None:
         for item in self._pipeline.withdraw(self.source.name):
-            self._conclude(item, GivenBack("withdrawn"))
+            self._conclude(item, GivenBack(why))
 
     def resume(self) -> None:
         """Receive as usual again."""
-        _log.info("source_resumed", source=self.source.name, paused_for=round(time.monotonic() - self.breaker.since, 1))
-        self.breaker.close()
-        self.paused.clear()
-        self._left_behind = None
-        self._metrics.paused.set(0)
+        self.pauses.mended()
         self.receiver.wake()
+
+    def pause_by_operator(self, reason: str) -> None:
+        """Receive no more and give back what has not started, until `resume_by_operator`; what runs may finish."""
+        self.pauses.halt(reason)
+        self._withdraw("withdrawn")
+        self._let_go(self._lanes.clear())
+
+    def resume_by_operator(self) -> bool:
+        """End what `pause_by_operator` began, and nothing else. False: there was nothing to end."""
+        ended = self.pauses.go_on()
+        self.receiver.wake()
+        return ended
 
     def secrets_changed(self) -> None:
         """New secrets were loaded: what the old ones said of signatures no longer counts."""
@@ -343,12 +359,6 @@ class Intake:
         """What it may be paused for has been mended: then look at once."""
         if self.breaker.reason in reasons:
             self.breaker.retry_at = time.monotonic()
-
-    async def concluded(self, held: Held) -> None:
-        """Wait until it is known what becomes of a delivery; its settlement may still be on its way."""
-        if not held.concluded:
-            self._waiters[held] = asyncio.get_running_loop().create_future()
-            await self._waiters[held]
 
     def expire(self, messages: Iterable[Message]) -> list[Message]:
         """Dead-letter those of these messages that their queue is about to delete; the others are returned.
@@ -377,9 +387,9 @@ class Intake:
 
     async def finished(self) -> None:
         """Wait until nothing is in hand and the queue has answered every settlement."""
-        while self.held or self._tasks:
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=0.05)
+        while self.held or self._asides:
+            if self._asides:
+                await self._asides.wait(0.05)
             else:
                 self._ended.clear()
                 self.settlement.flush()
@@ -388,17 +398,11 @@ class Intake:
 
     def give_back_all(self) -> None:
         """Give back at once whatever has not started; what runs must be cancelled and ends by itself."""
-        for item in self._pipeline.withdraw(self.source.name):
-            self._conclude(item, GivenBack("stopped"))
+        self._withdraw("stopped")
         self._let_go(self._lanes.clear())
 
     def oldest_age(self) -> float:
         """Seconds since its queue accepted the oldest delivery in hand, or left behind by a pause; 0 with none."""
         now = datetime.now(UTC)
         oldest = min((held.message.accepted_at for held in self.held), default=now)
-        return max(0.0, (now - min(oldest, self._left_behind or now)).total_seconds())
-
-    def _track(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        return max(0.0, (now - min(oldest, self.pauses.oldest_left or now)).total_seconds())

@@ -11,6 +11,8 @@ import structlog
 
 from consumer.errors import SourceError, SourceRefused
 from consumer.failures import describe
+from consumer.ops.liveness import Spells
+from consumer.ops.tracing import NO_SPANS, Spans
 from consumer.permits import Permits
 from consumer.retry import backoff
 from consumer.sources.base import Message, Source
@@ -25,6 +27,8 @@ _REFUSALS = 2
 """Refusals in a row that are no accident."""
 _EMPTY_PAUSE = 0.2
 """Seconds between the beginnings of two receives when the first came back empty, for queues that do not wait."""
+_CONNECTED_AFTER = 1.0
+"""Seconds a first receive waits without an error before the queue counts as connected: a long poll answers late."""
 
 
 class Taker(Protocol):
@@ -46,11 +50,20 @@ class Receiver:
     A receive is never cancelled: the queue may already have handed its messages to it.
     """
 
-    def __init__(self, source: Source, permits: Permits, taker: Taker, *, may_receive: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        permits: Permits,
+        taker: Taker,
+        *,
+        may_receive: Callable[[], bool],
+        spans: Spans = NO_SPANS,
+    ) -> None:
         self._source = source
         self._permits = permits
         self._taker = taker
         self._may_receive = may_receive
+        self._spans = spans
         capabilities = source.capabilities
         self._batch = capabilities.receive_batch
         self._most = max(1, min(capabilities.max_receives, permits.count // self._batch))
@@ -60,6 +73,13 @@ class Receiver:
         self._not_before = 0.0
         self._changed = asyncio.Event()
         self._stopping = False
+        self._answers = 0
+        self.asking = Spells()
+        """Receives under way."""
+        self.begun = 0
+        """Receives begun since the start."""
+        self.failures = 0
+        """Receives that failed since the start."""
         self.error: SourceError | None = None
         """Why the last receive failed, while receives fail."""
         self.last_answer = time.monotonic()
@@ -100,9 +120,15 @@ class Receiver:
         return isinstance(self.error, SourceRefused) and self._errors_in_row >= _REFUSALS
 
     @property
-    def busy(self) -> float:
-        """For how many seconds receives have been under way without any answer."""
-        return time.monotonic() - self.last_answer if self._under_way else 0.0
+    def connected(self) -> bool:
+        """Whether the queue has answered a receive, or lets one wait as queues do that have nothing."""
+        return self._answers > 0 or self.asking.longest >= _CONNECTED_AFTER
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether a receive should begin, but for the room there is, and none is under way."""
+        waits = self._stopping or time.monotonic() < self._not_before
+        return not waits and not self._under_way and self._may_receive()
 
     async def once(self, count: int) -> list[Message]:
         """While paused: one receive of up to `count` messages, which get permits but are not admitted.
@@ -128,6 +154,7 @@ class Receiver:
     def _track(self, receive: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         if not self._under_way:
             self.last_answer = time.monotonic()
+        self.begun += 1
         task = asyncio.create_task(receive)
         self._under_way.add(task)
         task.add_done_callback(self._ended)
@@ -143,11 +170,14 @@ class Receiver:
     async def _fetch(self, count: int, cost: int, *, paused: bool = False) -> list[Message]:
         asked_at = time.monotonic()
         try:
-            messages = await self._source.receive(count)
+            with self.asking.under_way():
+                messages = await self._source.receive(count)
         except Exception as error:  # noqa: BLE001 - an adapter that breaks its contract must not end the worker
             self._permits.exchange(count, cost, [])
+            self._spans.not_received(self._source.name, error, time.monotonic() - asked_at)
             self._failed(error)
             return []
+        self._spans.received(self._source.name, messages, time.monotonic() - asked_at)
         self._answered(count, len(messages))
         if not messages:
             self._not_before = max(self._not_before, asked_at + _EMPTY_PAUSE)
@@ -165,6 +195,7 @@ class Receiver:
             _log.error("source_failed", source=self._source.name, **describe(error))
             error = SourceError(type(error).__name__)
         self._errors_in_row += 1
+        self.failures += 1
         delay = 0.5 + backoff(self._errors_in_row, base=1.0, cap=_RETRY_CAP)
         if isinstance(error, SourceRefused):
             delay += _REFUSED_PAUSE
@@ -176,6 +207,7 @@ class Receiver:
 
     def _answered(self, asked: int, got: int) -> None:
         self.last_answer = time.monotonic()
+        self._answers += 1
         self._errors_in_row = 0
         if self.error is not None and not self._stopping:
             _log.info("source_reachable", source=self._source.name)

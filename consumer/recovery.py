@@ -24,7 +24,7 @@ _log = structlog.get_logger("worker")
 _SWEEP_EVERY = timedelta(minutes=15)
 _SWEEP_BATCHES = 20
 _SWEEP_DELAY = 60.0
-_TURN = 0.05
+_HALTED_REST = 1.0
 _BATCH = 10
 _SCAN_BATCHES = 100
 """How far a probe looks for one good signature: an honest message may stand behind many forged ones."""
@@ -35,19 +35,33 @@ class Recovery:
 
     def __init__(self, intake: Intake, healthy: Callable[[], Awaitable[None]]) -> None:
         self._intake = intake
-        self._healthy = healthy
+        self.healthy = healthy
         self._swept = time.monotonic()
+        self._turns = 0
+
+    @property
+    def standing(self) -> int | None:
+        """What changes with every turn of a paused source; None while it is not paused, or waits for others.
+
+        Those are a receive and what it brought, which are watched by themselves.
+        """
+        intake = self._intake
+        waits = not intake.paused.is_set() or intake.held or intake.receiver.asking.oldest is not None
+        return None if waits else self._turns
 
     async def run(self) -> None:
         """Probe with growing pauses whenever the source is paused, until cancelled."""
         breaker = self._intake.breaker
         while True:
             await self._intake.paused.wait()
+            if self._halted:
+                await self._rest(_HALTED_REST)
+                continue
             await self._wait(breaker.retry_at)
-            if not breaker.may_probe(time.monotonic()):
+            if self._halted or not breaker.may_probe(time.monotonic()):
                 continue
             try:
-                await self._healthy()
+                await self.healthy()
             except ConsumerError as error:
                 _log.warning("still_paused", source=self._intake.source.name, reason=breaker.reason, detail=str(error))
                 breaker.probe_failed(time.monotonic())
@@ -57,12 +71,22 @@ class Recovery:
 
     async def _wait(self, until: float) -> None:
         """Sleep until it is time to probe, and meanwhile see that no message expires in its queue."""
-        while (left := min(until, self._intake.breaker.retry_at) - time.monotonic()) > 0:
-            interval = self._sweep_interval()
-            if time.monotonic() - self._swept >= interval:
-                self._swept = time.monotonic()
-                await self._sweep()
-            await asyncio.sleep(min(left, interval, 1.0))
+        while (left := min(until, self._intake.breaker.retry_at) - time.monotonic()) > 0 and not self._halted:
+            await self._rest(left)
+
+    async def _rest(self, longest: float) -> None:
+        """Sleep for a second at most; before that, see whether some message is about to expire, if it is time to."""
+        self._turns += 1
+        interval = self._sweep_interval()
+        if time.monotonic() - self._swept >= interval:
+            self._swept = time.monotonic()
+            await self._sweep()
+        await asyncio.sleep(min(longest, interval, 1.0))
+
+    @property
+    def _halted(self) -> bool:
+        """Whether an operator has paused it: then nothing is let through, whatever has been mended."""
+        return self._intake.pauses.by_operator is not None
 
     async def _let_through(self) -> None:
         intake, breaker = self._intake, self._intake.breaker
@@ -72,7 +96,7 @@ class Recovery:
             await self._try_one()
         if breaker.state is not BreakerState.HALF_OPEN:
             return
-        if intake.route.guard.suspicion is None and intake.receiver.error is None:
+        if intake.route.guard.suspicion is None and intake.receiver.error is None and not self._halted:
             intake.resume()
         else:
             breaker.probe_failed(time.monotonic())
@@ -87,7 +111,7 @@ class Recovery:
             intake.permits.give_back(len(message.body))
         intake.refuse(rest)
         for held in intake.admit(chosen):
-            await intake.concluded(held)
+            await held.known()
 
     async def _look_for_a_signature(self) -> None:
         """Open messages until one proves that the secrets are right; the bad ones go back for a while."""
@@ -95,7 +119,7 @@ class Recovery:
         for _ in range(_SCAN_BATCHES):
             messages = await intake.receiver.once(_BATCH)
             for held in intake.admit(messages):
-                await intake.concluded(held)
+                await held.known()
             if (
                 not messages
                 or intake.route.guard.suspicion is None
@@ -127,6 +151,7 @@ class Recovery:
         put_back: list[Message] = []
         in_vain = 0
         while in_vain < _SWEEP_BATCHES and (messages := await self._intake.receiver.once(_BATCH)):
+            self._turns += 1
             kept = self._intake.expire(messages)
             in_vain += len(kept) == len(messages)
             put_back += kept

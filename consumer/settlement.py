@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -14,6 +15,8 @@ import structlog
 from consumer.batching import Batcher
 from consumer.errors import SourceError
 from consumer.failures import describe
+from consumer.ops.liveness import Spells
+from consumer.ops.tracing import NO_SPANS, Spans
 from consumer.retry import backoff
 from consumer.sources.base import Message, SettleFailure, Source
 
@@ -48,11 +51,16 @@ class Settlement:
         visibility_timeout: float,
         settled: Callable[[Held], None],
         lost: Callable[[Held], None],
+        timed: Callable[[str, float], None] | None = None,
+        spans: Spans = NO_SPANS,
     ) -> None:
+        """`timed` is told of every call to the queue, by its name, for how many seconds it went on."""
         self._source = source
         self._renew_at = visibility_timeout / 2
         self._settled = settled
         self._lost = lost
+        self._timed = timed
+        self._spans = spans
         capabilities = source.capabilities
         self._linger = capabilities.settle_linger
         self._acks: Batcher[Held] = Batcher(most=capabilities.settle_batch, linger=self._linger)
@@ -66,6 +74,9 @@ class Settlement:
         self._timer: asyncio.TimerHandle | None = None
         self._pending = 0
         self._beat = asyncio.Event()
+        self.asking = Spells()
+        """Calls to the queue under way, renewals included."""
+        self._answers = 0
         self.failures = 0
         """Settlements given up since the start: those deliveries come again."""
 
@@ -73,6 +84,20 @@ class Settlement:
     def pending(self) -> int:
         """Settlements asked for and not answered yet; a stop waits for these."""
         return self._pending
+
+    @property
+    def standing(self) -> tuple[int | None, int] | None:
+        """What changes with every answer of the queue while some is waited for; None: none is."""
+        oldest = self.asking.oldest
+        if oldest is not None:
+            return oldest, 0
+        return (None, self._answers) if self._pending else None
+
+    @property
+    def lapsed(self) -> int | None:
+        """The lease that has run out although it is still to be renewed, as a number; None: there is none."""
+        first = next(iter(self._leases.items()), None)
+        return first[0] if first is not None and first[1].message.lease_until < time.monotonic() else None
 
     def hold(self, held: Held) -> None:
         """Keep a delivery's lease alive, if it has one, from now until it is settled."""
@@ -166,13 +191,26 @@ class Settlement:
         self._batch(batcher, held, self._give_back(delay))
 
     async def _acknowledge(self, messages: Sequence[Message]) -> list[SettleFailure]:
-        return await self._source.acknowledge(messages)
+        with self._timing("acknowledge"):
+            return await self._source.acknowledge(messages)
 
     def _give_back(self, delay: float) -> Callable[[Sequence[Message]], Awaitable[list[SettleFailure]]]:
         async def call(messages: Sequence[Message]) -> list[SettleFailure]:
-            return await self._source.release(messages, delay)
+            with self._timing("release"):
+                return await self._source.release(messages, delay)
 
         return call
+
+    @contextlib.contextmanager
+    def _timing(self, operation: str) -> Iterator[None]:
+        begun = time.monotonic()
+        try:
+            with self.asking.under_way():
+                yield
+        finally:
+            self._answers += 1
+            if self._timed is not None:
+                self._timed(operation, time.monotonic() - begun)
 
     def _call(self, batch: list[Held], call: Callable[[Sequence[Message]], Awaitable[list[SettleFailure]]]) -> None:
         if not batch:
@@ -189,12 +227,16 @@ class Settlement:
         Giving up is safe: the message comes again, and the inbox knows it.
         """
         give_up = time.monotonic() + _WITHOUT_LEASE
+        operation = "ack" if call == self._acknowledge else "nack"
         tries = 0
         try:
             while batch:
                 try:
                     async with self._slots:
-                        failures = await call([held.message for held in batch])
+                        with self._spans.settling(self._source.name, operation, batch) as settling:
+                            failures = await call([held.message for held in batch])
+                            if failures:
+                                settling.failed(len(failures), failures[-1].kind)
                 except Exception as error:  # noqa: BLE001 - an adapter that breaks its contract loses no delivery
                     again, detail = batch, self._trouble(error)
                 else:
@@ -264,7 +306,8 @@ class Settlement:
         unknown = False
         try:
             async with self._renewal_slots:
-                failures = await self._source.extend([held.message for held in batch])
+                with self._timing("extend"):
+                    failures = await self._source.extend([held.message for held in batch])
             gone = {id(failure.message) for failure in failures if failure.kind != "again"}
             unknown = any(failure.kind == "again" for failure in failures)
             lost = [held for held in batch if id(held.message) in gone]

@@ -14,7 +14,7 @@ from consumer.failures import describe
 from consumer.intake import Intake
 from consumer.pipeline import Pipeline
 from consumer.recovery import Recovery
-from consumer.sources.base import SelfWatching
+from consumer.worker_health import WorkerHealth
 
 __all__ = ["Worker", "WorkerFailed"]
 
@@ -24,9 +24,7 @@ _SETTLING_SHARE = 0.2
 _SETTLING_MOST = 3.0
 """How much of the drain is kept for giving the rest back, in seconds."""
 _HANDLER_GRACE = 10.0
-"""Seconds a handler may go on after its time limit before the worker counts as stuck."""
-_RECEIVE_GRACE = 60.0
-"""Seconds beyond its wait that a receive may take before the worker counts as stuck."""
+"""Seconds a handler may go on after it was cancelled before it is left behind."""
 _IDLE_LOOK = 0.2
 
 
@@ -53,12 +51,13 @@ class Worker:
     ) -> None:
         self.intakes = intakes
         self._pipeline = pipeline
-        self._healthy = healthy
         self._drain_timeout = drain_timeout
-        self._overdue = overdue
-        self._extra = extra
+        self.extra = extra
         self._stop = asyncio.Event()
         self._failed: str | None = None
+        self.recoveries = [Recovery(intake, healthy) for intake in intakes]
+        self.health = WorkerHealth(intakes, self.recoveries, pipeline, overdue=overdue, stopping=lambda: self.stopping)
+        """What its probes say."""
         self.stuck = False
         """After `run`: a handler still goes on although it was cancelled."""
 
@@ -76,13 +75,13 @@ class Worker:
 
         Raises `WorkerFailed` when it cannot go on, after draining.
         """
-        pipeline = asyncio.create_task(self._pipeline.run())
-        loops = [asyncio.create_task(intake.settlement.heartbeat()) for intake in self.intakes]
-        loops += [asyncio.create_task(Recovery(intake, self._healthy).run()) for intake in self.intakes]
-        loops += [asyncio.create_task(start()) for start in self._extra]
+        pipeline = asyncio.create_task(self._pipeline.run(), name="pipeline")
+        loops = [asyncio.create_task(intake.settlement.heartbeat(), name="heartbeat") for intake in self.intakes]
+        loops += [asyncio.create_task(recovery.run(), name="recovery") for recovery in self.recoveries]
+        loops += [asyncio.create_task(start(), name=getattr(start, "__qualname__", "extra")) for start in self.extra]
         if idle_after is not None:
             loops.append(asyncio.create_task(self._until_idle(idle_after)))
-        receivers = [asyncio.create_task(intake.receiver.run()) for intake in self.intakes]
+        receivers = [asyncio.create_task(intake.receiver.run(), name="receiver") for intake in self.intakes]
         stopped = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([stopped, pipeline, *loops, *receivers], return_when=asyncio.FIRST_COMPLETED)
@@ -99,10 +98,15 @@ class Worker:
     def _note_crash(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         """A loop that ended by itself is a bug of ours: stop cleanly rather than limp on."""
         for task in tasks:
-            error = task.exception() if task.done() and not task.cancelled() else None
-            if error is not None and self._failed is None:
+            if not task.done() or task.cancelled() or self._failed is not None:
+                continue
+            error = task.exception()
+            if error is not None:
                 _log.critical("worker_failed", **describe(error))
                 self._failed = f"the worker stopped on {type(error).__name__}: this is a bug, please report it"
+            elif not self._stop.is_set():
+                _log.critical("worker_failed", ended=task.get_name())
+                self._failed = "a part of the worker ended by itself: this is a bug, please report it"
 
     # Ending
 
@@ -168,7 +172,7 @@ class Worker:
                 return
 
     async def _empty(self) -> bool:
-        if any(intake.held or not intake.breaker.closed or intake.receiver.error for intake in self.intakes):
+        if any(intake.held or intake.paused.is_set() or intake.receiver.error for intake in self.intakes):
             return False
         if any(intake.receiver.empty_since is None for intake in self.intakes):
             return False  # a queue's counters lag behind; an empty receive is a better witness
@@ -181,28 +185,12 @@ class Worker:
     # Probes
 
     def not_live(self) -> str | None:
-        """Why the process should be restarted, or None: a handler that ignores its time limit, a stuck receive."""
-        overdue = self._overdue()
-        if overdue > _HANDLER_GRACE:
-            return f"a handler has gone on for {overdue:.0f} s after its time limit"
-        for intake in self.intakes:
-            if intake.receiver.busy > intake.source.capabilities.poll_wait + _RECEIVE_GRACE:
-                return f"source {intake.source.name}: a receive does not come back"
-            if isinstance(intake.source, SelfWatching) and (why := intake.source.not_live()) is not None:
-                return f"source {intake.source.name}: {why}"
-        return None
+        """Why the process should be restarted, or None; see `WorkerHealth`."""
+        return self.health.not_live()
 
     def not_ready(self) -> str | None:
         """Why the worker does not handle events now, or None."""
-        if self._stop.is_set():
-            return "stopping"
-        for intake in self.intakes:
-            if not intake.breaker.closed:
-                return f"source {intake.source.name}: paused, {intake.breaker.reason}"
-            if intake.receiver.error is not None:
-                prefix = f"source {intake.source.name}: "
-                return prefix + str(intake.receiver.error).removeprefix(prefix)
-        return None
+        return self.health.not_ready()
 
 
 async def _wait(future: asyncio.Future[Any], until: float) -> None:

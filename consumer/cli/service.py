@@ -12,10 +12,14 @@ from types import FrameType
 import structlog
 
 from consumer.errors import SettingsError
-from consumer.ops.server import Probe, Rendered, serve_health
+from consumer.operating import Operator
+from consumer.ops.control import serve_control
+from consumer.ops.control_folder import ControlError, default_folder
+from consumer.ops.server import Probes, Rendered, serve_health
 from consumer.settings_loading import Loaded
+from consumer.worker import Worker
 
-__all__ = ["open_health_server", "stopping_signals"]
+__all__ = ["open_control", "open_health_server", "stopping_signals"]
 
 _log = structlog.get_logger("service")
 
@@ -25,8 +29,7 @@ async def open_health_server(
     loaded: Loaded,
     *,
     metrics: Rendered,
-    not_live: Probe,
-    not_ready: Probe,
+    probes: Probes,
     default_port: int | None = None,
 ) -> None:
     """Open the health server for as long as the stack lasts, unless the settings turn it off.
@@ -42,7 +45,7 @@ async def open_health_server(
     wanted = default_port if default_port is not None and is_default else chosen.port
     try:
         port = await stack.enter_async_context(
-            serve_health(host=chosen.host, port=wanted, metrics=metrics, not_live=not_live, not_ready=not_ready)
+            serve_health(host=chosen.host, port=wanted, metrics=metrics, probes=probes)
         )
     except SettingsError as error:
         if not is_default:
@@ -50,6 +53,25 @@ async def open_health_server(
         _log.warning("health_server_off", detail=str(error))
     else:
         _log.info("health_server", host=chosen.host, port=port)
+
+
+async def open_control(stack: contextlib.AsyncExitStack, loaded: Loaded, worker: Worker) -> None:
+    """Open the worker's control socket for as long as the stack lasts, unless the settings turn it off.
+
+    Where it cannot be opened the events come first, unless somebody chose its folder (`SettingsError`).
+    """
+    chosen = loaded.settings.control
+    if not chosen.enabled:
+        return
+    try:
+        folder = chosen.path or default_folder()
+        path = await stack.enter_async_context(serve_control(folder, Operator(worker).execute))
+    except ControlError as error:
+        if chosen.path is not None:
+            raise SettingsError(f"CONSUMER_CONTROL__PATH: {error}") from None
+        _log.warning("control_socket_off", detail=str(error))
+    else:
+        _log.info("control_socket", path=str(path))
 
 
 @contextlib.contextmanager

@@ -1,9 +1,10 @@
-"""The small HTTP server of a worker: /livez, /readyz and /metrics."""
+"""The small HTTP server of a worker or relay: /startupz, /livez, /readyz and /metrics."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
@@ -11,10 +12,19 @@ from aiohttp import web
 from consumer.errors import SettingsError
 from consumer.ops.metrics import CONTENT_TYPE
 
-__all__ = ["Probe", "Rendered", "serve_health"]
+__all__ = ["Probe", "Probes", "Rendered", "serve_health"]
 
 Probe = Callable[[], "str | None"]
 """Says what is wrong, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What the server is asked for. Each is answered at once: it looks, and waits for nothing."""
+
+    not_started: Probe
+    not_live: Probe
+    not_ready: Probe
 
 
 class Rendered(Protocol):
@@ -25,16 +35,15 @@ class Rendered(Protocol):
 
 
 @asynccontextmanager
-async def serve_health(
-    *, host: str, port: int, metrics: Rendered, not_live: Probe, not_ready: Probe
-) -> AsyncIterator[int]:
+async def serve_health(*, host: str, port: int, metrics: Rendered, probes: Probes) -> AsyncIterator[int]:
     """Serve while the context lasts; yields the port (useful with `port` 0).
 
     A probe that returns a text answers 503 with it. Raises `SettingsError` when the address cannot be listened on.
     """
     app = web.Application()
-    app.router.add_get("/livez", _probe(not_live))
-    app.router.add_get("/readyz", _probe(not_ready))
+    app.router.add_get("/startupz", _probe(probes.not_started))
+    app.router.add_get("/livez", _probe(probes.not_live))
+    app.router.add_get("/readyz", _probe(probes.not_ready))
 
     async def scrape(_: web.Request) -> web.Response:
         return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
