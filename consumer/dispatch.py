@@ -5,19 +5,21 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, overload
 
 from consumer.context import Context
 from consumer.events import Event, UnknownEvent
+from consumer.member import Member
 from consumer.pace import Pace
 
 if TYPE_CHECKING:
     from sqlalchemy import MetaData
+    from sqlalchemy.ext.asyncio import AsyncSession
 
-__all__ = ["DispatchTable", "Handler", "HandlerFunction", "Lifespan"]
+__all__ = ["DispatchTable", "ForgetFunction", "Forgetter", "Handler", "HandlerFunction", "Lifespan"]
 
 E = TypeVar("E", bound=Event)
 A = TypeVar("A", bound=Event)
@@ -27,6 +29,18 @@ D = TypeVar("D", bound=Event)
 
 HandlerFunction = Callable[[E, Context], Coroutine[Any, Any, None]]
 Lifespan = Callable[[], AbstractAsyncContextManager[Any]]
+ForgetFunction = Callable[[Member, "AsyncSession"], Coroutine[Any, Any, int | Mapping[str, int]]]
+F = TypeVar("F", bound=ForgetFunction)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetter:
+    """One function that erases what handlers keep of a member."""
+
+    function: Callable[..., Coroutine[Any, Any, object]]
+    """Typed to return counts; what a careless one returns is looked at all the same."""
+    name: str
+    """module.qualname: what reports and errors call it."""
 
 
 @dataclass(eq=False, slots=True)
@@ -63,6 +77,7 @@ class DispatchTable:
         self._metadata: tuple[MetaData, ...] = () if metadata is None else (metadata,)
         self._handlers: dict[type[Event], tuple[Handler, ...]] = {}
         self._ignored: set[type[Event]] = set()
+        self._forgetters: tuple[Forgetter, ...] = ()
 
     @overload
     def on(
@@ -133,14 +148,37 @@ class DispatchTable:
                 raise TypeError(f"{event_type.__name__} has a handler, so it cannot be ignored")
             self._ignored.add(event_type)
 
+    def forget(self, function: F) -> F:
+        """Register what erases all that the handlers keep of a member: an `async def` of (member, session).
+
+            @table.forget
+            async def forget_member(member: Member, session: AsyncSession) -> dict[str, int]:
+                gone = await session.execute(delete(lab_results).where(lab_results.c.user_id == member.user_id))
+                return {"lab_results": gone.rowcount}
+
+        It returns how many rows it erased: one number, or one for each table. `consumer forget` calls every such
+        function, in the order they were registered, in one transaction that it commits, or rolls back after a dry run.
+        So what is not in the session, leave alone when `member.dry_run` is set. Called for a member who is forgotten
+        already it finds nothing and returns 0. Returns the function unchanged; raises `TypeError` for one that is not
+        `async def`, does not fit, or is registered already.
+        """
+        name = _check_forgetter(function)
+        self._add_forgetter(Forgetter(function, name))
+        return function
+
     def include(self, other: DispatchTable) -> None:
-        """Take over another table's handlers and database tables; the handlers keep their own lifespan's state."""
+        """Take over another table's handlers, database tables and `forget` functions.
+
+        The handlers keep their own lifespan's state.
+        """
         if other is self:
             raise TypeError("a table cannot include itself")
         for event_type, handlers in other._handlers.items():
             for handler in handlers:
                 self._add(event_type, handler)
         self.ignore(*other._ignored)
+        for forgetter in other._forgetters:
+            self._add_forgetter(forgetter)
         self._metadata += tuple(theirs for theirs in other._metadata if theirs not in self._metadata)
 
     def handlers_for(self, event_type: type[Event]) -> tuple[Handler, ...]:
@@ -177,6 +215,16 @@ class DispatchTable:
         """The database tables of this dispatch table's handlers and of those it includes."""
         return self._metadata
 
+    @property
+    def forgetters(self) -> tuple[Forgetter, ...]:
+        """What erases members' data, of this table and of those it includes, in order."""
+        return self._forgetters
+
+    def _add_forgetter(self, forgetter: Forgetter) -> None:
+        if any(known.function is forgetter.function for known in self._forgetters):
+            raise TypeError(f"{forgetter.name} is registered already")
+        self._forgetters += (forgetter,)
+
     def _add(self, event_type: type[Event], handler: Handler) -> None:
         if event_type in self._ignored:
             raise TypeError(f"{event_type.__name__} is ignored, so it cannot have a handler")
@@ -193,8 +241,30 @@ def _check_event_type(event_type: Any) -> None:
         raise TypeError(f"{what} is not an event class: {hint}")
 
 
+def _name_of(function: Any) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+
+
+def _check_forgetter(function: Any) -> str:
+    from sqlalchemy.ext.asyncio import AsyncSession  # noqa: PLC0415 - importing the package must not import it
+
+    name = _name_of(function)
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"{name} cannot forget: write it as `async def forget(member, session)`")
+    try:
+        inspect.signature(function).bind(object(), object())
+    except TypeError:
+        raise TypeError(f"{name} does not fit: it is called with (member, session)") from None
+    member_hint, session_hint = _hints(function)
+    if not _accepts(member_hint, Member):
+        raise TypeError(f"{name} does not fit: its first parameter is the Member")
+    if not _accepts(session_hint, AsyncSession):
+        raise TypeError(f"{name} does not fit: its second parameter is the AsyncSession")
+    return name
+
+
 def _check_function(function: Any, event_types: tuple[type[Event], ...]) -> str:
-    name = f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', repr(function))}"
+    name = _name_of(function)
     if not inspect.iscoroutinefunction(function):
         raise TypeError(f"{name} is not a handler: a handler is an `async def` function")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -17,7 +17,7 @@ from consumer import parked_sql
 from consumer.database import Database
 from consumer.sources.base import Depth, Message
 
-__all__ = ["ParkedEvents", "Parking", "parked_sources"]
+__all__ = ["Kept", "ParkedEvents", "Parking", "parked_sources"]
 
 _ROWS_PER_STATEMENT = 100
 """SQLite runs in the event loop, which a hundred rows hold up for some milliseconds."""
@@ -48,6 +48,15 @@ class _Claim:
     """As it stands in the table."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A parked event as it stands in the table, for whoever looks through it without claiming anything."""
+
+    message: Message
+    held: bool
+    """A worker has it in hand."""
+
+
 class ParkedEvents:
     """The parked events of one source. Every method raises only `DatabaseUnavailable` or `DatabaseConflict`.
 
@@ -55,9 +64,9 @@ class ParkedEvents:
     by the database's clock, any worker may take the row over. An event parked late, before one of its lane that is
     claimed, waits for that one.
 
-    The methods but `lanes`, `next_due` and `depth` use transactions of their own: on SQLite they wait for the open unit
-    of work, so they must not be called inside it. What a call did whose commit is in doubt (`DatabaseConflict`) shows
-    when it is made again: what was finished or released is then among the lost.
+    The methods but `lanes`, `pages`, `next_due` and `depth` use transactions of their own: on SQLite they wait for the
+    open unit of work, so they must not be called inside it. What a call did whose commit is in doubt
+    (`DatabaseConflict`) shows when it is made again: what was finished or released is then among the lost.
     """
 
     def __init__(self, database: Database, source: str, *, owner: str, lease: float = 60.0) -> None:
@@ -128,9 +137,35 @@ class ParkedEvents:
         """Give claims back, to be due after `delay` seconds; returns those that are no longer ours."""
         return await self._settle(parked_sql.RELEASE, messages, delay)
 
+    async def hasten(self, message_id: str) -> bool:
+        """Let an event be due now. False: it is not parked, is claimed, or waits behind another of its lane."""
+        async with self._database.transaction() as connection:
+            return bool(await self._run(connection, parked_sql.HASTEN, message_id=_stored(message_id)))
+
     async def finish(self, messages: Sequence[Message]) -> list[Message]:
         """Delete events that are done, or dead letters; returns those whose claim is no longer ours."""
         return await self._settle(parked_sql.FINISH, messages)
+
+    async def pages(self, rows: int = 20) -> AsyncIterator[list[Kept]]:
+        """Every parked event, some at a time, without claiming any; what is parked meanwhile may be left out."""
+        after = 0
+        while page := await self._read(parked_sql.PAGE, after=after, limit=rows):
+            yield [Kept(_message(row[:-1], 0.0), held=bool(row[-1])) for row in page]
+            after = page[-1][0]
+
+    async def erase(self, messages: Sequence[Message]) -> int:
+        """Delete events of `pages`, and let the next of their lanes advance; returns how many went.
+
+        Those that a worker holds, or has held since they were looked at, are left alone.
+        """
+        if not messages:
+            return 0
+        claims = json.dumps([(message.receipt.row, message.receipt.count - 1) for message in messages])
+        lanes = {message.receipt.lane for message in messages if message.receipt.lane is not None}
+        async with self._database.transaction() as connection:
+            gone = await self._run(connection, parked_sql.ERASE, claims=claims)
+            await self._order(connection, lanes)
+        return len(gone)
 
     async def next_due(self) -> float | None:
         """Seconds until an event may be claimed, or its lease runs out (0: now); None: nothing is parked."""

@@ -17,13 +17,16 @@ __all__ = [
     "ADVANCE",
     "COUNT_SOURCES",
     "DEPTH",
+    "ERASE",
     "FINISH",
     "GIVE_WAY",
+    "HASTEN",
     "IDS_ABOVE",
     "LANES",
     "LANES_UNDER",
     "LOCK",
     "NEXT_DUE",
+    "PAGE",
     "PARK",
     "RELEASE",
     "RENEW",
@@ -54,6 +57,10 @@ TAKE = (
 _OURS = "WHERE lease_owner = :owner AND (id, receive_count) IN ({claims}) RETURNING id, receive_count"
 RENEW = f"UPDATE consumer_parked SET due_at = {{later}} {_OURS}"  # noqa: S608 - constants
 RELEASE = f"UPDATE consumer_parked SET due_at = {{later}}, lease_owner = NULL {_OURS}"  # noqa: S608 - constants
+HASTEN = (
+    "UPDATE consumer_parked SET due_at = {now} WHERE source = :source AND message_id = :message_id "
+    "AND NOT behind AND lease_owner IS NULL RETURNING id"
+)
 FINISH = f"DELETE FROM consumer_parked {_OURS}"  # noqa: S608 - constants
 
 LOCK = "SELECT pg_advisory_xact_lock(1885434475, hashtext(:source))"  # "park": any number, the same in every worker
@@ -86,6 +93,16 @@ DEPTH = (
     "(SELECT count(*) FROM consumer_parked WHERE source = :source AND NOT behind AND due_at <= {now}), "
     "(SELECT count(*) FROM consumer_parked WHERE source = :source AND NOT behind AND due_at > {now} "
     "AND lease_owner IS NOT NULL)"
+)
+PAGE = (
+    "SELECT id, message, message_id, lane, headers, ordering_key, accepted_at, receive_count, "
+    "lease_owner IS NOT NULL AND due_at > {now} FROM consumer_parked "
+    "WHERE source = :source AND id > :after ORDER BY id LIMIT :limit"
+)
+# Never a row that a worker holds, nor one that was claimed since it was looked at.
+ERASE = (
+    "DELETE FROM consumer_parked WHERE (id, receive_count) IN ({claims}) "
+    "AND (lease_owner IS NULL OR due_at <= {now}) RETURNING id"
 )
 COUNT_SOURCES = "SELECT source, count(*) FROM consumer_parked GROUP BY source"
 

@@ -12,6 +12,8 @@ These handlers keep a small health store in the worker's own database, in the ta
 - **Say no with `Reject`** when an event can never be handled: it becomes a dead letter, to be looked at and replayed.
   Any other exception means "try again later".
 - **Log ids, never health data.**
+- **Forget when asked to.** `consumer forget` erases a member, and only the handlers know what they keep
+  (`handlers.forgetting`).
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ from consumer.events import (
 )
 from handlers import sahha_store, store
 from handlers.fetching import choices, fetched, fetched_nudge, fetched_priorities
+from handlers.forgetting import forget_member
 from handlers.tables import metadata
 
 __all__ = ["table"]
 
 table = DispatchTable(lifespan=choices, metadata=metadata)
+table.forget(forget_member)
 
 
 @table.on(LabResultEvent)
