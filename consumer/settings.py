@@ -17,10 +17,12 @@ from pydantic import (
     Field,
     SecretStr,
     field_validator,
+    model_validator,
 )
 
 from consumer.durations import format_duration
 from consumer.errors import SettingsError
+from consumer.settings_dead_letters import DEFAULT_DEAD_LETTER_AGE, DeadLetterSettings, dead_letter_problems
 from consumer.settings_platforms import (
     DAY,
     HOUR,
@@ -38,7 +40,6 @@ from consumer.settings_platforms import (
 )
 from consumer.settings_sources import MEBIBYTE, CheckpointSettings, SourceSettings, fold_source_name
 from consumer.settings_types import (
-    AgeLimit,
     Count,
     DatabaseUrl,
     Duration,
@@ -52,13 +53,13 @@ from consumer.settings_types import (
     Retention,
     Size,
     Text,
-    Texts,
     lower_case,
 )
 
 __all__ = [
     "INHERITED",
     "CheckpointSettings",
+    "ControlSettings",
     "DatabaseSettings",
     "DeadLetterSettings",
     "HealthSettings",
@@ -102,10 +103,9 @@ _LONGEST_HUB_RETENTION = 90 * DAY
 _LONGEST_SQS_POLL = 20.0
 _LONGEST_RELAY_TIMEOUT = 15.0
 
-_DEFAULT_DEAD_LETTER_AGE = 60 * DAY
 _DEFAULT_RETENTION = 90 * DAY
 # With a Sahha source 90 days would contradict the other defaults; these are theirs, added up.
-_DEFAULT_SAHHA_RETENTION = SAHHA_MAX_AGE + _LONGEST_QUEUE_RETENTION + _DEFAULT_DEAD_LETTER_AGE
+_DEFAULT_SAHHA_RETENTION = SAHHA_MAX_AGE + _LONGEST_QUEUE_RETENTION + DEFAULT_DEAD_LETTER_AGE
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -129,42 +129,23 @@ class InboxSettings(Section):
     )
 
 
-def _stores_there_are(kind: object) -> object:
-    if kind in {"s3", "blob"}:
-        raise ValueError("expected file or queue; the s3 and blob stores are not in this release")
-    return kind
-
-
-class DeadLetterSettings(Section):
-    """What is put aside."""
-
-    kind: Annotated[Literal["file", "queue"], BeforeValidator(_stores_there_are)] = Field(
-        "file", description="Kind of store: file, or queue (<queue>-poison, of storage_queue sources only)."
-    )
-    path: FilePath = Field(Path("dead-letters"), description="Folder of the *.jsonl segments.")
-    max_age: AgeLimit = Field(_DEFAULT_DEAD_LETTER_AGE, description="How long dead letters may be replayed, or off.")
-    recipients: Texts = Field(default_factory=list, description="age public keys to which dead letters are encrypted.")
-    identity_file: OptionalFilePath = Field(None, description="age identity that reads them; not for the worker.")
-    unproven_limit: Size = Field(
-        256 * MEBIBYTE, description="Most bytes kept of messages that nobody is known to have signed."
-    )
-
-    @property
-    def folder(self) -> Path:
-        """Where the segments are. Raises SettingsError for a store that has none."""
-        if self.kind == "queue":
-            raise SettingsError(
-                "dead_letters.kind is queue: the messages are on <queue>-poison, to be read by a source of its own"
-            )
-        return self.path
-
-
 class HealthSettings(Section):
-    """The HTTP server with /livez, /readyz and /metrics."""
+    """The HTTP server with /startupz, /livez, /readyz and /metrics."""
 
-    enabled: bool = Field(True, description="Whether to serve /livez, /readyz and /metrics.")
+    enabled: bool = Field(True, description="Whether to serve /startupz, /livez, /readyz and /metrics.")
     host: Text = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(8080, description="Port to listen on; 0: any free one. `relay` has 8082 unless this is set.")
+
+
+class ControlSettings(Section):
+    """The socket by which `consumer status`, `pause`, `resume` and `skip` reach a running worker."""
+
+    enabled: bool = Field(True, description="Whether `run` opens its control socket.")
+    path: OptionalFilePath = Field(
+        None,
+        description="Folder of the control socket, ours alone (0700) and made when missing; unset: "
+        "health-event-consumer-<uid> among the temporary files.",
+    )
 
 
 class LogSettings(Section):
@@ -208,6 +189,10 @@ class RelaySettings(Section):
         return timeout
 
 
+def _with_defaults(given: Any, defaults: Mapping[str, Any]) -> Any:
+    return {**defaults, **given} if isinstance(given, Mapping) else given
+
+
 def _default_inbox(data: Mapping[str, Any]) -> InboxSettings:
     sources: Mapping[str, SourceSettings] = data.get("sources", {})
     sahha = any(source.provider == "sahha" for source in sources.values())
@@ -219,6 +204,9 @@ class Settings(Section):
 
     handlers: HandlersName = Field("handlers", description="The handlers: module or module:attribute (`table`).")
     app_dir: FilePath = Field(Path(), description="Folder the handlers are imported from.")
+    data_dir: FilePath = Field(
+        Path(), description="Folder of database and dead letters where their own settings do not say another."
+    )
     sources: dict[str, SourceSettings] = Field(default_factory=dict)
     max_in_flight: Count = Field(200, description="Most deliveries a source holds at once.")
     max_in_flight_bytes: Size = Field(64 * MEBIBYTE, description="Most bytes of deliveries a source holds at once.")
@@ -237,9 +225,23 @@ class Settings(Section):
     inbox: InboxSettings = Field(default_factory=_default_inbox)
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     health: HealthSettings = HealthSettings()
+    control: ControlSettings = ControlSettings()
     log: LogSettings = LogSettings()
     relay: RelaySettings = RelaySettings()
     retry: RetrySettings = RetrySettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kept_in_the_data_dir(cls, values: Any) -> Any:
+        """As defaults, so that an image may say where things are kept without outdoing what its user says."""
+        if not isinstance(values, Mapping) or not values.get("data_dir"):
+            return values
+        folder = Path(values["data_dir"])
+        kept = {
+            "database": {"url": f"sqlite+aiosqlite:///{folder / 'consumer.db'}"},
+            "dead_letters": {"path": str(folder / "dead-letters")},
+        }
+        return {**values, **{name: _with_defaults(values.get(name, {}), default) for name, default in kept.items()}}
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -287,10 +289,12 @@ def contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "retry.base", "expected no more than retry.cap"
     if settings.dead_letters.kind == "queue" and settings.dead_letters.recipients:
         yield "dead_letters.recipients", "expected none, since a dead-letter queue holds messages as they came"
+    for key, text in dead_letter_problems(settings.dead_letters):
+        yield f"dead_letters.{key}", text
     for name in settings.sources:
         source = settings.source(name)
-        if settings.dead_letters.kind == "queue" and source.kind != "storage_queue":
-            yield "dead_letters.kind", f"expected file, since source {name} is {source.kind}"
+        if settings.dead_letters.kind == "queue" and source.kind not in {"sqs", "storage_queue"}:
+            yield "dead_letters.kind", f"expected file, s3 or blob, since source {name} is {source.kind}"
         for key, text in _source_contradictions(source, settings):
             yield f"sources.{name}.{key}", text
     yield from _retention_contradictions(settings)

@@ -12,13 +12,15 @@ from typing import Any, Final
 
 import click
 
-from consumer.app import build_source, build_store, load_table, source_names
+from consumer.app import build_source, load_table, source_names
 from consumer.cli.check_platforms import platform_checks
+from consumer.cli.check_relay import relay_checks
+from consumer.cli.check_replay import archive_findings
+from consumer.cli.check_store import store_findings
 from consumer.cli.common import Failed, config_option, handlers_options, load, run_async
 from consumer.cli.console import clear_errors, print_table
 from consumer.cli.routes import rows
 from consumer.database import Database
-from consumer.dead_letters.sealing import unsealer
 from consumer.dispatch import DispatchTable
 from consumer.durations import format_duration
 from consumer.errors import ConsumerError, SettingsError
@@ -34,6 +36,7 @@ from consumer.sources.base import Finding
 __all__ = ["command"]
 
 _ANSWER_WITHIN: Final = 30.0
+_Parts = list[tuple[str, Coroutine[Any, Any, list[Finding]]]]
 _SQLITE: Final = ("sqlite+aiosqlite:///", "sqlite:///")
 
 
@@ -51,24 +54,35 @@ class _Row:
 
 @click.command(name="check", epilog="Example: consumer check --source labs && consumer run --source labs")
 @click.option("--source", help="Only this source; default all that are configured.")
+@click.option(
+    "--for",
+    "part",
+    type=click.Choice(["run", "relay", "replay"]),
+    default="run",
+    show_default=True,
+    help="The command that is to run, with the credentials it will have.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 @handlers_options
 def command(
-    *, source: str | None, as_json: bool, config: Path | None, handlers: str | None, app_dir: str | None
+    *, source: str | None, part: str, as_json: bool, config: Path | None, handlers: str | None, app_dir: str | None
 ) -> None:
     """Say whether the worker could run: handlers, secrets, database, dead letters, queues, permissions, timers.
 
     Every part is looked at, whatever the others said, and the API of each platform that credentials are set for. No
     message is received and no table changed; a dead-letter folder and an embedded queue are made when they are not
-    there. Exit code 1 if the worker could not run.
+    there. Exit code 1 if the worker, or with --for the relay or a replay, could not run.
     """
-    loaded = load(config, {"handlers": handlers, "app_dir": app_dir})
+    loaded = load(
+        config, {"handlers": handlers, "app_dir": app_dir, "relay.source": source if part == "relay" else None}
+    )
     settings = loaded.settings
     configure_logging(level="error", form=settings.log.format)
     with clear_errors():
         only = None if source is None else settings.source(source).name
-    found = run_async(lambda: _check(loaded, only), uvloop=settings.uvloop)
+        parts = _parts(loaded, only, part)
+    found = run_async(lambda: _check(parts), uvloop=settings.uvloop)
     if as_json:
         lines = [
             {"part": row.part, "name": row.finding.name, "result": row.result.lower(), "detail": row.finding.detail}
@@ -82,22 +96,29 @@ def command(
         )
     failures = sum(row.result == "FAILED" for row in found)
     if failures:
-        raise Failed(f"the worker could not run: {failures} of {len(found)} checks failed")
+        who = {"run": "the worker", "relay": "the relay", "replay": "a replay"}[part]
+        raise Failed(f"{who} could not run: {failures} of {len(found)} checks failed")
 
 
-async def _check(loaded: Loaded, only: str | None) -> list[_Row]:
-    """Every finding, part by part; what takes time is done at once."""
+def _parts(loaded: Loaded, only: str | None, part: str) -> _Parts:
+    """What is to be looked at, for the command of this name. Raises SettingsError."""
     settings = loaded.settings
-    parts: list[tuple[str, Coroutine[Any, Any, list[Finding]]]] = [
+    if part == "relay":
+        return relay_checks(settings)
+    parts: _Parts = [
         ("settings", _settings(loaded, only)),
         ("handlers", _handlers(settings)),
         ("database", _database(settings)),
-        ("dead letters", _dead_letters(settings)),
-        ("health", _health(settings)),
-        *platform_checks(settings),
     ]
+    if part == "replay":
+        return [*parts, ("dead letters", archive_findings(settings)), *platform_checks(settings)]
+    parts += [("dead letters", store_findings(settings)), ("health", _health(settings)), *platform_checks(settings)]
     names = [] if not settings.sources else source_names(settings, only)
-    parts += [(f"source {name}", _source(settings.source(name))) for name in names]
+    return [*parts, *((f"source {name}", _source(settings.source(name))) for name in names)]
+
+
+async def _check(parts: _Parts) -> list[_Row]:
+    """Every finding, part by part; what takes time is done at once."""
     found = await asyncio.gather(*(_in_time(part) for _, part in parts))
     return [_Row(name, one) for (name, _), findings in zip(parts, found, strict=True) for one in findings]
 
@@ -195,35 +216,6 @@ def _missing_file(url: str) -> Finding | None:
     if path.exists() or not path.parent.is_dir():
         return None
     return Finding("connection", ok=True, detail=f"`consumer run` will make {path.name}")
-
-
-async def _dead_letters(settings: Settings) -> list[Finding]:
-    letters = settings.dead_letters
-    found = [await _store(settings)]
-    if letters.recipients and found[0].ok:
-        found.append(Finding("recipients", ok=True, detail=f"sealed for {len(letters.recipients)}"))
-    if letters.identity_file is not None:
-        try:
-            unsealer(letters.identity_file)
-        except SettingsError as error:
-            found.append(Finding("identity", ok=False, warning=True, detail=f"{error}; replay needs it"))
-    return found
-
-
-async def _store(settings: Settings) -> Finding:
-    try:
-        store = build_store(settings)
-    except SettingsError as error:
-        return Finding("recipients", ok=False, detail=str(error))
-    try:
-        await store.probe()
-    except ConsumerError as error:
-        return Finding("store", ok=False, detail=str(error))
-    finally:
-        await store.close()
-    letters = settings.dead_letters
-    where = letters.path if letters.kind == "file" else "<queue>-poison"
-    return Finding("store", ok=True, detail=f"{where} can be {'written' if letters.kind == 'file' else 'reached'}")
 
 
 async def _health(settings: Settings) -> list[Finding]:
