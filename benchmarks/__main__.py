@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 
 from benchmarks.measuring import Plan, Result, as_json, say, table
-from benchmarks.suites import draining, event_hubs, inbox, opening, relay, resources, storage_queue
+from benchmarks.suites import draining, event_hubs, inbox, opening, relay, replicas, resources, storage_queue, tracing
 
 __all__: list[str] = []
 
 _SUITES: Mapping[str, Callable[[Plan], list[Result]]] = {
     "opening": opening.run,
     "inbox": inbox.run,
+    "inbox-room": inbox.room,
     "startup": resources.startup,
     "drain": draining.near,
     "drain-20ms": draining.far,
@@ -25,7 +26,9 @@ _SUITES: Mapping[str, Callable[[Plan], list[Result]]] = {
     "event-hubs": event_hubs.drain,
     "latency": event_hubs.latency,
     "relay": relay.run,
+    "replicas": replicas.run,
     "peers": draining.peers,
+    "tracing": tracing.run,
     "idle": resources.idle,
     "memory": resources.memory,
 }

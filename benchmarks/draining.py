@@ -53,30 +53,42 @@ def turn(server: QueueServer, bodies: Sequence[str], program: Program) -> Callab
     return take
 
 
-def drain(server: QueueServer, bodies: Sequence[str], program: Program) -> Drained:
-    """Fill a new queue, start a program on it, and watch the queue."""
+def drain(server: QueueServer, bodies: Sequence[str], program: Program, *, copies: int = 1) -> Drained:
+    """Fill a new queue, start a program on it, once or more often, and watch the queue."""
     queue = server.filled(bodies)
     made = program.on(queue)
+    running: list[subprocess.Popen[bytes]] = []
     with tempfile.TemporaryFile() as log:
-        with subprocess.Popen(
-            made.command, cwd=ROOT, env={**ENVIRONMENT, **made.env}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        ) as running:
-            try:
-                looks = _watch(server, queue, len(bodies), running)
-            finally:
-                stop(running)
+        try:
+            running.extend(
+                subprocess.Popen(
+                    made.command,
+                    cwd=ROOT,
+                    env={**ENVIRONMENT, **made.env},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+                for _ in range(copies)
+            )
+            looks = _watch(server, queue, len(bodies), running)
+        finally:
+            for one in running:
+                stop(one)
         if looks is None:
             log.seek(0)
             raise RuntimeError(f"{made.command!r} did not finish\n{log.read()[-2000:].decode(errors='replace')}")
     return _between(looks, len(bodies))
 
 
-def _watch(server: QueueServer, url: str, count: int, program: subprocess.Popen[bytes]) -> list[_Look] | None:
+def _watch(
+    server: QueueServer, url: str, count: int, programs: Sequence[subprocess.Popen[bytes]]
+) -> list[_Look] | None:
     deadline = time.monotonic() + _LIMIT
     looks = []
-    while time.monotonic() < deadline and program.poll() is None:
+    while time.monotonic() < deadline and all(one.poll() is None for one in programs):
         settled = count - server.left(url)
-        looks.append(_Look(time.perf_counter(), settled, cpu_seconds(program.pid)))
+        looks.append(_Look(time.perf_counter(), settled, sum(cpu_seconds(one.pid) for one in programs)))
         if settled >= count:
             return looks
         time.sleep(_LOOK_EVERY)

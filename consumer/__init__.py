@@ -16,6 +16,7 @@ _HOMES = {
     "Context": "consumer.context",
     "Delivery": "consumer.context",
     "DispatchTable": "consumer.dispatch",
+    "Member": "consumer.member",
     "NotConfigured": "consumer.errors",
     "Opened": "consumer.signatures",
     "Reject": "consumer.outcomes",
@@ -35,6 +36,7 @@ __all__ = [
     "Context",
     "Delivery",
     "DispatchTable",
+    "Member",
     "NotConfigured",
     "Opened",
     "Reject",
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         Unsigned,
         VerificationError,
     )
+    from consumer.member import Member
     from consumer.outcomes import Reject, Retry, Unavailable
     from consumer.signatures import Opened, SahhaSignature, ThriveSignature
 

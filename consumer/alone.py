@@ -65,11 +65,14 @@ class Alone:
         self._database = database
         self._inbox = inbox
         self._runner = runner
+        self._spans = runner.spans
         self._retry_base = retry_base
         self._retry_cap = retry_cap
         self._suspects = asyncio.Lock()
         self._successes = Counter[str]()
         self._troubles: OrderedDict[bytes, _Met] = OrderedDict()
+        self.refusals = 0
+        """How often the database had a run begin again."""
 
     async def verdict(self, item: Item, *, defer: bool) -> Verdict | None:
         """The verdict of a run alone, or None when only the inbox row is missing, which a group will write.
@@ -83,6 +86,7 @@ class Alone:
                 return await self._attempt(item, defer=defer)
             except (LostRace, DatabaseConflict) as error:
                 trouble = error
+                self.refusals += 1
                 await asyncio.sleep(backoff(turn + 1, base=0.02, cap=1.0))
             except DatabaseError as error:
                 return await self._blame(item, error)
@@ -126,11 +130,13 @@ class Alone:
                     if defer and not unit.touched:
                         item.ran = True
                         return None
-                await unit.commit([row(item, seen)])
+                with self._spans.handling(item):
+                    await unit.commit([row(item, seen)])
         except LeaseLapsed:
             return Lost()
         except HandlerFailed as failed:
-            return await self._judge(item, failed)
+            with self._spans.judging(item):
+                return await self._judge(item, failed)
         except (LostRace, DatabaseError):
             raise
         except Exception as error:  # noqa: BLE001 - a constraint checked at flush or commit is the handler's
@@ -138,7 +144,8 @@ class Alone:
             if trouble is not None:
                 raise trouble from None
             name = item.handlers[-1].name if item.handlers else None
-            return await self._failed(item, None, HandlerFailed(name or "", error))
+            with self._spans.judging(item):
+                return await self._failed(item, None, HandlerFailed(name or "", error))
         return Handled()
 
     async def _judge(self, item: Item, failed: HandlerFailed) -> Verdict:
@@ -254,7 +261,7 @@ def known(item: Item, seen: Seen | None) -> Verdict | None:
     if not item.ran and item.held.lapsed:
         return Lost()
     if seen is None:
-        return None
+        return _skipped(item)
     if seen.body_hash is None:
         item.attempt = seen.failures + 1
         if seen.dead_lettered and item.route.counts_attempts:
@@ -262,10 +269,16 @@ def known(item: Item, seen: Seen | None) -> Verdict | None:
                 item.held.marked.append(item.key)
             return Duplicate()
         exhausted = seen.failures >= item.route.max_attempts and item.route.counts_attempts
-        return DeadLettered("attempts_exhausted", "recorded before") if exhausted else None
+        return DeadLettered("attempts_exhausted", "recorded before") if exhausted else _skipped(item)
     if seen.body_hash == item.body_hash:
         return Duplicate()
     return DeadLettered("conflicting_duplicate", "an event with this id and another body was handled before")
+
+
+def _skipped(item: Item) -> DeadLettered | None:
+    """The verdict on what an operator wants skipped, unless its handlers have run already."""
+    wanted = not item.ran and item.route.skips.wants(item.event_id, item.held.message.message_id)
+    return DeadLettered("skipped", "an operator skipped it") if wanted else None
 
 
 def row(item: Item, seen: Seen | None) -> InboxRow:

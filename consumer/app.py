@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import inspect
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,15 @@ from sqlalchemy import MetaData
 
 from consumer.context import Platforms
 from consumer.database import Database
+from consumer.dead_letters.aging import Aging
+from consumer.dead_letters.archive import Archive
+from consumer.dead_letters.archives import open_archive
+from consumer.dead_letters.file_archive import FileArchive
 from consumer.dead_letters.file_store import FileStore
-from consumer.dead_letters.queue_store import POISON, QueueStore
+from consumer.dead_letters.object_store import ObjectStore
+from consumer.dead_letters.objects import open_objects
+from consumer.dead_letters.queue_store import QueueStore
+from consumer.dead_letters.queues import DeadLetterQueue
 from consumer.dead_letters.sealing import sealer
 from consumer.dead_letters.store import DeadLetterStore
 from consumer.dead_letters.writing import DeadLetterWriter
@@ -28,7 +35,11 @@ from consumer.failures import describe
 from consumer.inbox import Inbox
 from consumer.intake import Intake
 from consumer.migrations import create_tables, migrate, missing_tables, schema_state
+from consumer.ops.backlog import Backlog
+from consumer.ops.measured_store import MeasuredStore
 from consumer.ops.metrics import Metrics
+from consumer.ops.trace_queues import TracedQueue
+from consumer.ops.tracing import open_spans
 from consumer.pipeline import Pipeline
 from consumer.providers import build_readers, build_route, build_signature
 from consumer.running import Runner
@@ -36,7 +47,6 @@ from consumer.secret_reloading import watch_secrets
 from consumer.settings import Settings, SourceSettings
 from consumer.settings_loading import Loaded, load_settings
 from consumer.sources.base import Source
-from consumer.sources.storage_queue_messages import fits
 from consumer.worker import Worker
 
 __all__ = [
@@ -111,10 +121,11 @@ def source_names(settings: Settings, only: str | None = None) -> list[str]:
     return list(settings.sources)
 
 
-def build_source(settings: SourceSettings, *, database: Database | None = None) -> Source:
+def build_source(settings: SourceSettings, *, database: Database | None = None, for_sending: bool = False) -> Source:
     """The adapter of a source's kind; imports its cloud's SDK only now. Raises `SettingsError`.
 
-    `database` is where a queue that takes nothing back parks events; only a worker needs it.
+    `database` is where a queue that takes nothing back parks events; only a worker needs it. With `for_sending` nothing
+    is asked for that only a reader needs.
     """
     if settings.kind == "local":
         from consumer.sources.local import LocalSource  # noqa: PLC0415 - only what is used is imported
@@ -131,7 +142,7 @@ def build_source(settings: SourceSettings, *, database: Database | None = None) 
     if settings.kind == "event_hubs":
         from consumer.sources.event_hubs import EventHubsSource  # noqa: PLC0415 - as above
 
-        return EventHubsSource(settings, database=database)
+        return EventHubsSource(settings, database=database, for_sending=for_sending)
     if ":" in settings.kind:
         return _custom_source(settings)
     raise SettingsError(f"CONSUMER_SOURCES__{settings.name.upper()}__KIND: {settings.kind} is not in this release")
@@ -157,23 +168,17 @@ def _custom_source(settings: SourceSettings) -> Source:
 
 
 def build_store(settings: Settings, metrics: Metrics | None = None) -> DeadLetterStore:
-    """The dead-letter store. Raises `SettingsError` for a wrong recipient."""
+    """The dead-letter store. Raises `SettingsError` for a wrong recipient, or when the store's SDK is missing."""
     chosen = settings.dead_letters
-    files = FileStore(
-        chosen.path,
-        seal=sealer(chosen.recipients) if chosen.recipients else None,
-        unproven_limit=chosen.unproven_limit,
-        on_dropped=metrics.unproven_dropped.inc if metrics is not None else None,
-    )
+    seal = sealer(chosen.recipients) if chosen.recipients else None
+    on_dropped = metrics.unproven_dropped.inc if metrics is not None else None
+    limit = chosen.unproven_limit
+    if chosen.kind in {"s3", "blob"}:
+        return ObjectStore(open_objects(chosen), seal=seal, unproven_limit=limit, on_dropped=on_dropped)
+    files = FileStore(chosen.path, seal=seal, unproven_limit=limit, roll_after=chosen.roll_after, on_dropped=on_dropped)
     if chosen.kind == "file":
         return files
-    queues = {}
-    for one in map(settings.source, settings.sources):
-        # The service would delete after a week what nobody has looked at.
-        poison = f"{one.queue}{POISON}"
-        changes = {"name": f"{one.name}, {poison}", "queue": poison, "options": {**one.options, "ttl": "never"}}
-        queues[one.name] = build_source(one.model_copy(update=changes))
-    return QueueStore(queues, fits=fits, files=files)
+    return QueueStore({name: DeadLetterQueue(settings.source(name)) for name in settings.sources}, files=files)
 
 
 @asynccontextmanager
@@ -219,11 +224,12 @@ async def enter_lifespans(stack: AsyncExitStack, table: DispatchTable) -> dict[L
     return states
 
 
-async def enter_platforms(stack: AsyncExitStack, settings: Settings) -> Platforms:
+async def enter_platforms(stack: AsyncExitStack, settings: Settings, metrics: Metrics | None = None) -> Platforms:
     """The platforms' REST clients, to be closed with the stack."""
     from consumer.platforms import opened_platforms  # noqa: PLC0415 - commands that handle no event do without
 
-    return await stack.enter_async_context(opened_platforms(settings.thrive, settings.sahha))
+    observed = metrics.platform if metrics is not None else None
+    return await stack.enter_async_context(opened_platforms(settings.thrive, settings.sahha, observed))
 
 
 @dataclass(slots=True)
@@ -235,6 +241,7 @@ class App:
     settings: Settings
     database: Database
     platforms: Platforms
+    backlog: Backlog
 
     @staticmethod
     @asynccontextmanager
@@ -245,10 +252,13 @@ class App:
         table: DispatchTable | None = None,
         reload: Callable[[], Loaded] = load_settings,
         poll_wait: float | None = None,
+        metrics: Metrics | None = None,
+        doing: Callable[[str], None] = lambda _: None,
     ) -> AsyncIterator[App]:
         """Open database, sources and the table's lifespans; close them in turn.
 
         `reload` reads the settings again, when a file of secrets has changed. `poll_wait` shortens the sources' own.
+        `metrics` are those to count in; `doing` is told what is opened now, for whoever waits.
 
         Raises `SettingsError`, `DatabaseUnavailable`, `SourceError` or `DeadLetterError`, each one clear line.
         """
@@ -257,16 +267,20 @@ class App:
         table = table or load_table(settings.handlers, settings.app_dir)
         readers = build_readers(settings, table)
         routes = {name: build_route(settings.source(name), settings, table, readers) for name in names}
-        metrics = Metrics()
+        metrics = metrics or Metrics()
         async with AsyncExitStack() as stack:
+            doing("looking at the dead-letter store")
             store = build_store(settings, metrics)
             stack.push_async_callback(store.close)
             await store.probe()
+            doing("connecting to the database")
             database = await stack.enter_async_context(opened_database(settings, table))
             inbox = Inbox(database)
+            doing("entering the handlers' lifespans")
             states = await enter_lifespans(stack, table)
-            platforms = await enter_platforms(stack, settings)
-            runner = Runner(states=states, platforms=platforms, meter=metrics)
+            platforms = await enter_platforms(stack, settings, metrics)
+            spans = open_spans(TracedQueue.of(settings.source(name)) for name in names)
+            runner = Runner(states=states, platforms=platforms, meter=metrics, spans=spans)
             pipeline = Pipeline(
                 database=database,
                 inbox=inbox,
@@ -274,14 +288,17 @@ class App:
                 retry_base=settings.retry.base,
                 retry_cap=settings.retry.cap,
             )
-            dead_letters = DeadLetterWriter(store)
+            kept = MeasuredStore(store, metrics)
+            together = DeadLetterWriter(kept)
             intakes = []
+            measured = {name: metrics.source(name) for name in names}
             for name in names:
                 chosen = settings.source(name)
                 if poll_wait is not None:
                     chosen = chosen.model_copy(update={"poll_wait": min(poll_wait, chosen.poll_wait)})
                 source = build_source(chosen, database=database)
                 stack.push_async_callback(source.close)
+                doing(f"connecting to source {name}")
                 await source.open()
                 intakes.append(
                     Intake(
@@ -289,8 +306,9 @@ class App:
                         route=routes[name],
                         pipeline=pipeline,
                         inbox=inbox,
-                        dead_letters=dead_letters,
-                        metrics=metrics.source(name),
+                        # A batch fails as a whole: where each source has a queue, one must not fail for another's.
+                        dead_letters=DeadLetterWriter(kept) if isinstance(store, QueueStore) else together,
+                        metrics=measured[name],
                         max_in_flight=chosen.max_in_flight,
                         max_in_flight_bytes=chosen.max_in_flight_bytes,
                         visibility_timeout=chosen.visibility_timeout,
@@ -303,28 +321,49 @@ class App:
                 await store.probe()
 
             async def prune() -> None:
-                await _prune(inbox, settings.inbox.retention)
+                await _prune(inbox, settings.inbox.retention, metrics)
 
             async def watch() -> None:
-                await watch_secrets(loaded, reload, {intake.source.name: intake for intake in intakes}, platforms)
+                by_source = {intake.source.name: intake for intake in intakes}
+                renewed = store.renew if isinstance(store, QueueStore) else None
+                await watch_secrets(loaded, reload, by_source, platforms, on_read=metrics.secrets.read, renewed=renewed)
 
+            sources = {name: intake.source for name, intake in zip(names, intakes, strict=True)}
+            backlog = Backlog(sources, measured, database)
+            # Without the health server nobody asks for metrics, and a queue's answer is not free.
+            looks = [backlog.run] if settings.health.enabled else []
             worker = Worker(
                 intakes=intakes,
                 pipeline=pipeline,
                 healthy=healthy,
                 drain_timeout=settings.drain_timeout,
                 overdue=lambda: runner.overdue,
-                extra=[prune, watch],
+                extra=[prune, watch, *looks, *_aging(settings, metrics)],
             )
-            yield App(worker, metrics, settings, database, platforms)
+            yield App(worker, metrics, settings, database, platforms, backlog)
 
 
-async def _prune(inbox: Inbox, retention: float | None) -> None:
+def _aging(settings: Settings, metrics: Metrics) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+    """The loop that deletes dead letters older than `dead_letters.max_age`, if there is to be one."""
+    chosen = settings.dead_letters
+    if chosen.max_age is None or not chosen.purge:
+        return ()
+
+    def opened() -> Archive:
+        # Queues delete by themselves, if at all; what they cannot carry is in files.
+        return FileArchive([chosen.path], missing_ok=True) if chosen.kind == "queue" else open_archive(settings)
+
+    return (Aging(opened, chosen.max_age, expired=metrics.dead_letters_purged.inc).run,)
+
+
+async def _prune(inbox: Inbox, retention: float | None, metrics: Metrics) -> None:
     while True:
         try:
             removed = await inbox.prune(retention)
+            metrics.inbox_pruned.inc(removed)
             if removed:
                 _log.info("inbox_pruned", rows=removed)
         except DatabaseError as error:
+            metrics.inbox_prune_failures.inc()
             _log.warning("inbox_not_pruned", detail=str(error))
         await asyncio.sleep(_PRUNE_EVERY)

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,7 +25,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from consumer.database_errors import classify, describe, own_trouble, unreached
 from consumer.errors import DatabaseConflict, DatabaseUnavailable, SettingsError
-from consumer.sqlite_inline import InlineConnection
+from consumer.sqlite_inline import InlineConnection, in_thread
+from consumer.sqlite_wiping import wipe
 from consumer.waiting import in_line
 
 __all__ = ["DEFAULT_URL", "Database", "classify"]
@@ -39,6 +41,7 @@ _CONNECT_TIMEOUT = 5.0
 _POSTGRES_PORT = 5432
 _POOL_TIMEOUT = 20.0
 """Seconds to wait for a free connection; on SQLite, for the one transaction that may be open."""
+_WIPE_PATIENCE = 30.0
 _RECYCLE = 300
 """Seconds after which a PostgreSQL connection is replaced, before proxies drop it for its idleness."""
 _POSTGRES_WRITERS = 8
@@ -131,6 +134,18 @@ class Database:
                 limit.reschedule(asyncio.get_running_loop().time() + within)
                 yield connection
 
+    async def wipe(self) -> bool:
+        """Leave no bytes of deleted rows in a SQLite file; False for PostgreSQL, whose server does it in its own time.
+
+        Takes as long as writing all of the file twice. Raises `DatabaseConflict` when others kept it busy for half a
+        minute, `DatabaseUnavailable` when there is no room, say.
+        """
+        if self._sqlite is None:
+            return False
+        with own_trouble():
+            await self._sqlite.wipe()
+        return True
+
     async def close(self) -> None:
         """Close every connection. Never raises for a database that is gone."""
         with suppress(Exception):
@@ -196,6 +211,10 @@ class _Sqlite:
             self._reader = await self._connect()
             found = self._path.stat()
             self._identity = (found.st_dev, found.st_ino)
+
+    async def wipe(self) -> None:
+        self.require_file()
+        await in_thread(self._executor, partial(wipe, self._path, patience=_WIPE_PATIENCE))
 
     async def close(self) -> None:
         reader, self._reader = self._reader, None

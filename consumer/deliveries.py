@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from consumer.context import Delivery
 
 if TYPE_CHECKING:
-    import asyncio
     from datetime import datetime
+
+    from opentelemetry.trace import SpanContext
 
     from consumer.dispatch import Handler
     from consumer.events import Event
+    from consumer.ops.tracing import Processing
     from consumer.outcomes import Verdict
     from consumer.route import Route
     from consumer.sources.base import Message
@@ -30,6 +33,7 @@ class Held:
         "concluded",
         "delay",
         "gave_back",
+        "items",
         "lane",
         "lost",
         "marked",
@@ -42,8 +46,10 @@ class Held:
         "settling",
         "several",
         "size",
+        "spans",
         "tasks",
         "unhandled",
+        "waiter",
     )
 
     def __init__(self, message: Message, *, received_at: float) -> None:
@@ -57,6 +63,8 @@ class Held:
         """Envelopes without an outcome yet."""
         self.several = False
         """Whether it opened to more than one envelope."""
+        self.items: Sequence[Item] = ()
+        """Its envelopes, from its opening until it is known what becomes of it."""
         self.opened: list[Item] | None = None
         """Its envelopes, when it was opened before its turn."""
         self.rest: deque[Item] = deque()
@@ -68,6 +76,8 @@ class Held:
         self.gave_back = False
         self.concluded = False
         """What becomes of it is known; only the queue's answer may be missing."""
+        self.waiter: asyncio.Future[None] | None = None
+        """Who waits for that."""
         self.lane: str | None = None
         """The lane it has entered, if its source keeps order."""
         self.lost = False
@@ -80,6 +90,21 @@ class Held:
         """What to do once that renewal is answered."""
         self.tasks: set[asyncio.Task[Any]] = set()
         """Handlers running for it alone, to be cancelled when the lease is lost."""
+        self.spans: tuple[SpanContext, ...] = ()
+        """The spans of its envelopes, where anybody collects spans."""
+
+    def conclude(self) -> None:
+        """It is known what becomes of it."""
+        self.concluded = True
+        self.items = ()  # they refer to it: a circle would wait for the collector
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    async def known(self) -> None:
+        """Wait until it is known what becomes of it; its settlement may still be on its way."""
+        if not self.concluded:
+            self.waiter = asyncio.get_running_loop().create_future()
+            await self.waiter
 
     @property
     def lapsed(self) -> bool:
@@ -107,6 +132,7 @@ class Item:
         "raw",
         "route",
         "signed_at",
+        "span",
         "user_id",
         "verdict",
     )
@@ -135,6 +161,8 @@ class Item:
         self.verdict: Verdict | None = None
         """Set when opening already decides what becomes of it."""
         self.done: Done | None = None
+        self.span: Processing | None = None
+        """From when its handlers begin until its outcome is known, where anybody collects spans."""
 
     @property
     def suspect(self) -> bool:

@@ -241,7 +241,7 @@ def _by(counter: Counter, label: str, source: str | None = None) -> dict[str, in
     totals: dict[str, int] = {}
     for metric in counter.collect():
         for sample in metric.samples:
-            if sample.name.endswith("_total") and source in (None, sample.labels["source"]):
+            if sample.value and sample.name.endswith("_total") and source in (None, sample.labels["source"]):
                 totals[sample.labels[label]] = totals.get(sample.labels[label], 0) + int(sample.value)
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from consumer.deliveries import Item
 
-__all__ = ["Lanes", "member_lane"]
+__all__ = ["Lanes", "lane_of_user", "member_lane"]
 
 T = TypeVar("T")
 
@@ -67,4 +67,9 @@ def member_lane(items: Iterable[Item]) -> str | None:
     A digest, since lanes are stored. None: nothing proven in it names a member.
     """
     user_id = next((item.user_id for item in items if item.proven and item.user_id is not None), None)
-    return None if user_id is None else sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return None if user_id is None else lane_of_user(user_id)
+
+
+def lane_of_user(user_id: str) -> str:
+    """The lane of one member's events."""
+    return sha256(user_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]

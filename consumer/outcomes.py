@@ -10,6 +10,7 @@ from typing import Any
 
 __all__ = [
     "REASONS",
+    "REDRIVEN",
     "DeadLettered",
     "Duplicate",
     "GivenBack",
@@ -36,8 +37,12 @@ REASONS = (
     "expiring",
     "crashed",
     "conflicting_duplicate",
+    "skipped",
 )
 """Every dead-letter reason; the values of a bounded metric label and of `--reason`."""
+
+REDRIVEN = "redriven"
+"""Not a reason of ours: a message on a dead-letter queue that came there without a note, as a redrive policy does."""
 
 
 def _seconds(name: str, value: float | None) -> float | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from datetime import datetime
+from heapq import heapify, heappop, heappush
 from itertools import takewhile
 from operator import attrgetter
 
@@ -82,6 +83,12 @@ class Partition:
     def waiting(self) -> int:
         """Messages that are here and not handed out."""
         return len(self._waiting) + len(self._leaving)
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the hub accepted the oldest of the messages that are here; None: there are none."""
+        here = (self.held, self._waiting.values(), self._leaving.values())
+        return min((message.accepted_at for some in here for message in some), default=None)
 
     def is_full(self, count: int, size: int) -> bool:
         """Whether no more should arrive: so many wait for their turn, ten times as many in all, or so many bytes."""
@@ -183,6 +190,24 @@ class Partition:
         else:
             self._line_up(message)
         self._leave_lane(message)
+        return True
+
+    def hasten(self, message_id: str) -> bool:
+        """Let an event that waits for its next attempt be due now. False: no such event waits here."""
+        found = next((one for one in self._waiting.values() if one.message_id == message_id), None)
+        if found is None or not found.receipt.due:
+            return False
+        place: Place = found.receipt
+        entry = (place.due, place.sequence)
+        place.due = 0.0
+        self._retrying -= 1
+        if entry in self._delayed:
+            # Left there, it would hand the event out early should it have to wait once more.
+            self._delayed.remove(entry)
+            heapify(self._delayed)
+            lane = None if place.lane is None else self._lanes[place.lane]
+            if lane is None or (lane.waiting[0] is found and not lane.held):
+                self._enqueue(found)
         return True
 
     def join(self, message: Message, name: str, *, follows: bool) -> bool:

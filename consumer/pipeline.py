@@ -13,6 +13,7 @@ import structlog
 from consumer.alone import Alone, known, row
 from consumer.errors import DatabaseUnavailable
 from consumer.failures import describe
+from consumer.ops.liveness import Spells
 from consumer.outcomes import GivenBack, Handled, Lost, Verdict, WillRetry
 from consumer.running import LeaseLapsed, Runner
 
@@ -48,6 +49,8 @@ class Pipeline:
         self._database = database
         self._inbox = inbox
         self._runner = runner
+        self.spans = runner.spans
+        """Where the spans of what goes this way are opened."""
         self._ready: deque[Item] = deque()
         self._wake = asyncio.Event()
         self._in_hand: dict[bytes, deque[Item]] = {}
@@ -55,6 +58,8 @@ class Pipeline:
         self._trial_began = 0.0
         self._trials = 0
         self._ended = False
+        self._taken = 0
+        self._work_under_way = Spells()
         self._one = Alone(database=database, inbox=inbox, runner=runner, retry_base=retry_base, retry_cap=retry_cap)
 
     # Many at once
@@ -92,6 +97,18 @@ class Pipeline:
             self._next_of_key(item.key)
         return taken + ready
 
+    @property
+    def standing(self) -> tuple[int | None, int] | None:
+        """What changes as work goes on; None while there is none, or it may be waiting for a handler that runs.
+
+        Handlers are watched by their own time limits. A database that has a run begin again, ten times perhaps and
+        after half a minute each, does answer.
+        """
+        oldest = self._work_under_way.oldest
+        if self._runner.runs or (oldest is None and not self._ready):
+            return None
+        return (None, self._taken) if oldest is None else (oldest, self._one.refusals)
+
     async def run(self) -> None:
         """Work on what is submitted until cancelled; then handlers are cancelled and awaited."""
         try:
@@ -105,6 +122,7 @@ class Pipeline:
             self._ended = True
             for item in [*self._ready, *(twin for twins in self._in_hand.values() for twin in twins)]:
                 if item.done is not None:
+                    self.spans.concluded(item, GivenBack("stopped"))
                     item.done(item, GivenBack("stopped"))
             self._ready.clear()
             self._in_hand.clear()
@@ -115,6 +133,7 @@ class Pipeline:
                 self._wake.clear()
                 await self._wake.wait()
             group = self._take()
+            self._taken += 1
             if len(group) == 1 and not group[0].ran:
                 self._start_alone(group[0])
             elif group:
@@ -154,7 +173,8 @@ class Pipeline:
     async def _run_group(self, group: Sequence[Item]) -> None:
         """Handle a group in one transaction; members that cannot share it are started alone."""
         try:
-            await self._share(group)
+            with self._work_under_way.under_way():
+                await self._share(group)
         except DatabaseUnavailable as error:
             self._finish_open(group, GivenBack(type(error).__name__))
         except asyncio.CancelledError:
@@ -191,8 +211,9 @@ class Pipeline:
 
     async def _run_member(self, item: Item, unit: UnitOfWork) -> None:
         try:
-            await self._runner.run_grouped(item, unit)
-            await unit.flush_member()
+            with self.spans.handling(item):
+                await self._runner.run_grouped(item, unit)
+                await unit.flush_member()
         except BaseException:
             for handler in item.handlers:
                 handler.pace.failed()
@@ -223,7 +244,8 @@ class Pipeline:
 
     async def _finish_alone(self, item: Item) -> None:
         try:
-            verdict = await self._one.verdict(item, defer=True)
+            with self._work_under_way.under_way():
+                verdict = await self._one.verdict(item, defer=True)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not lose the delivery or stop the worker
             _log.error("pipeline_failed", event_id=item.event_id, **describe(error))
             verdict = GivenBack("internal error")
@@ -239,6 +261,7 @@ class Pipeline:
         if done is None:
             return
         self._one.settled(item, verdict)
+        self.spans.concluded(item, verdict)
         twins: Iterable[Item] = ()
         if isinstance(verdict, WillRetry):
             # Repeats of it wait as long: run now, they would use up its attempts without a pause.
@@ -268,4 +291,5 @@ class Pipeline:
             verdict = await self._one.verdict(item, defer=False)
             if verdict is not None:
                 self._one.settled(item, verdict)
+                self.spans.concluded(item, verdict)
                 return verdict

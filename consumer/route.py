@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -11,6 +11,7 @@ from consumer.dispatch import DispatchTable
 from consumer.events import Event
 from consumer.guard import Guard
 from consumer.signatures import Opened
+from consumer.skipping import Skips
 
 __all__ = ["EventReader", "Route", "Signature"]
 
@@ -64,6 +65,9 @@ class Route:
     """Replay with `--accept-stale`: the signature is checked, its age is not."""
     counts_attempts: bool = True
     """Replay runs each event once and leaves the recorded failures as they are."""
+
+    skips: Skips = field(default_factory=Skips)
+    """What an operator wants put aside when it comes next."""
 
     @property
     def max_receives(self) -> int:

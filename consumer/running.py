@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from consumer.context import Context, Platforms
 from consumer.deadline import handler_time
+from consumer.ops.tracing import NO_SPANS, Spans
 from consumer.waiting import Waited
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ class HandlerMeter(Protocol):
 
     def handler_ran(self, name: str, seconds: float) -> None:
         """One run of the handler `name` took this long."""
+
+    def handler_failed(self, name: str, error: BaseException) -> None:
+        """One run of the handler `name` raised this."""
 
 
 class HandlerFailed(Exception):
@@ -49,12 +53,20 @@ class Runner:
         states: Mapping[Lifespan, Any] | None = None,
         platforms: Platforms | None = None,
         meter: HandlerMeter,
+        spans: Spans = NO_SPANS,
     ) -> None:
         self._states = states or {}
         self._platforms = platforms
         self._meter = meter
+        self.spans = spans
+        """Where the spans of what runs are opened."""
         self._limits: dict[Handler, asyncio.Semaphore] = {}
         self._deadlines: dict[int, float] = {}
+
+    @property
+    def runs(self) -> bool:
+        """Whether a handler is running."""
+        return bool(self._deadlines)
 
     @property
     def overdue(self) -> float:
@@ -76,8 +88,9 @@ class Runner:
                     await stack.enter_async_context(self._limit(handler, handler.max_concurrency))
             if item.held.lapsed:
                 raise LeaseLapsed
-            for handler in item.handlers:
-                await self._run_timed(item, handler, unit)
+            with self.spans.handling(item):
+                for handler in item.handlers:
+                    await self._run_timed(item, handler, unit)
 
     async def run_grouped(self, item: Item, unit: UnitOfWork) -> None:
         """Run an event's handlers in order, the time limit being the group's. Raises what they raise."""
@@ -99,6 +112,7 @@ class Runner:
             if task is not None and task.cancelling():
                 # A stop or a lost lease, whatever the handler, or a library it uses, made of it.
                 raise asyncio.CancelledError from None
+            self._meter.handler_failed(handler.name, error)
             raise HandlerFailed(handler.name, error) from None
 
     async def _run(self, item: Item, handler: Handler, unit: UnitOfWork) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -56,13 +56,15 @@ async def watch_secret_files(
     on_change: Callable[[Path], Awaitable[None] | None],
     interval: float = 30.0,
     tell_first: bool = False,
+    on_unusable: Callable[[Path], None] | None = None,
 ) -> None:
     """Call `on_change` with each file whose secrets have changed, until `stop` is set.
 
     Folders are watched rather than files, since Kubernetes replaces a mounted secret by swapping a symbolic link
     beside it. Where the system cannot watch, and for mounts that report nothing, contents are compared every
     `interval` seconds. A file that is gone, broken or empty changes nothing: the secrets in use stay, and a warning
-    names the file. So does one that `on_change` cannot use (any exception but cancellation).
+    names the file, and `on_unusable` is told. The same for one that `on_change` cannot use (any exception but
+    cancellation): it may be for another file's sake, so it is tried again, silently, at every look.
 
     What counts as changed is judged from the moment of the call; with `tell_first`, `on_change` is first called with
     every file, for a caller that read them some time ago.
@@ -70,28 +72,61 @@ async def watch_secret_files(
     if not paths:
         return
     seen = await asyncio.to_thread(_fingerprints, paths)
-    known = dict(seen)
+    listener = _Listener(on_change, on_unusable, seen)
     for path in paths if tell_first else ():
-        await _tell(on_change, path)
+        await listener.tell(path, seen[path])
     async with contextlib.aclosing(_ticks({path.parent for path in paths}, stop, interval)) as ticks:
         async for _ in ticks:
             found = await asyncio.to_thread(_fingerprints, paths)
             for path in paths:
                 if found[path] is None and seen[path] is not None:
-                    _log.warning("secret file %s cannot be used, the secrets read before stay in use", path)
-                elif found[path] != known[path] and found[path] is not None:
-                    known[path] = found[path]
-                    await _tell(on_change, path)
+                    listener.unusable(path, "secret file %s cannot be used, the secrets read before stay in use")
+                elif found[path] is not None and found[path] != listener.known[path]:
+                    await listener.tell(path, found[path])
             seen = found
 
 
-async def _tell(on_change: Callable[[Path], Awaitable[None] | None], path: Path) -> None:
+class _Listener:
+    """Who is told of changes, and which contents they have taken."""
+
+    def __init__(
+        self,
+        on_change: Callable[[Path], Awaitable[None] | None],
+        on_unusable: Callable[[Path], None] | None,
+        known: Mapping[Path, bytes | None],
+    ) -> None:
+        self._on_change = on_change
+        self._on_unusable = on_unusable
+        self._refused: dict[Path, bytes | None] = {}
+        self.known = dict(known)
+        """Digests of what was taken; None: nothing, or it is to be offered again."""
+
+    async def tell(self, path: Path, digest: bytes | None) -> None:
+        """Offer what is in a file."""
+        trouble = await _trouble(self._on_change, path)
+        self.known[path] = digest if trouble is None else None
+        if trouble is None:
+            self._refused.pop(path, None)
+        elif path not in self._refused or self._refused[path] != digest:
+            self._refused[path] = digest
+            self.unusable(path, f"secrets in %s cannot be used ({trouble}), those read before stay in use")
+
+    def unusable(self, path: Path, text: str) -> None:
+        """Warn of a file."""
+        _log.warning(text, path)
+        if self._on_unusable is not None:
+            self._on_unusable(path)
+
+
+async def _trouble(on_change: Callable[[Path], Awaitable[None] | None], path: Path) -> str | None:
+    """What `on_change` raised, by its class."""
     try:
         told = on_change(path)
         if told is not None:
             await told
     except Exception as error:  # noqa: BLE001  # a secret that cannot be used must not end the watch for the others
-        _log.warning("secrets in %s cannot be used (%s), those read before stay in use", path, type(error).__name__)
+        return type(error).__name__
+    return None
 
 
 class _Halt:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
 
 from consumer.context import Platforms
 from consumer.providers import build_signature
 from consumer.secret_files import read_secret_file, watch_secret_files
-from consumer.settings import Settings
+from consumer.settings import Settings, SourceSettings
 from consumer.settings_loading import Loaded
 
 if TYPE_CHECKING:
@@ -27,16 +27,28 @@ _KEYS: Final = ("signature.secrets", "thrive.tenant_key", "sahha.client_secret")
 
 
 async def watch_secrets(
-    loaded: Loaded, reload: Callable[[], Loaded], intakes: Mapping[str, Intake], platforms: Platforms
+    loaded: Loaded,
+    reload: Callable[[], Loaded],
+    intakes: Mapping[str, Intake],
+    platforms: Platforms,
+    *,
+    on_read: Callable[[Literal["done", "failed"]], None] | None = None,
+    renewed: Callable[[SourceSettings], None] | None = None,
 ) -> None:
     """Read secrets again when their files change; what cannot be read or used changes nothing. Never returns.
 
     Signing secrets go to the sources that use them, by the sources' names; keys of the REST APIs to `platforms`.
+    `on_read` is told when what has changed was put to use, or could not be; `renewed` the settings of each source with
+    new secrets.
     """
     stop = asyncio.Event()
     watched = [path for key, path in loaded.secret_files.items() if key.endswith(_KEYS)]
     in_use = _signatures(loaded.settings, intakes)
     keys = _keys(loaded.settings)
+
+    def tell(result: Literal["done", "failed"]) -> None:
+        if on_read is not None:
+            on_read(result)
 
     def changed(path: Path) -> None:
         read_secret_file(path)
@@ -47,13 +59,18 @@ async def watch_secrets(
             intakes[name].route.signature = build_signature(chosen)
             intakes[name].secrets_changed()
             in_use[name] = chosen.signature
+            if renewed is not None:
+                renewed(chosen)
         clients = _replace_keys(platforms, keys, _keys(fresh))
         for intake in intakes.values() if clients else ():
             intake.hurry("CredentialsRefused", "NotConfigured")
         if sources or clients:
             _log.info("secrets_reloaded", file=path.name, sources=sorted(sources), clients=clients)
+            tell("done")
 
-    await watch_secret_files(watched, stop=stop, on_change=changed, tell_first=True)
+    await watch_secret_files(
+        watched, stop=stop, on_change=changed, tell_first=True, on_unusable=lambda _: tell("failed")
+    )
     # Nothing to watch: live as long as the worker does all the same.
     await stop.wait()
 

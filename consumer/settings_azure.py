@@ -17,15 +17,18 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 
 if TYPE_CHECKING:
+    from consumer.settings_dead_letters import DeadLetterSettings
     from consumer.settings_sources import CheckpointSettings, SourceSettings
 
-__all__ = ["azure_problems", "event_hub_of", "expand_development", "namespace_host"]
+__all__ = ["QUEUE_NAME", "azure_problems", "blob_problems", "event_hub_of", "expand_development", "namespace_host"]
 
 _Problem = tuple[str, str]
 _Service = Literal["queue", "blob"]
 
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", re.IGNORECASE | re.ASCII)
 _NAME: Final = re.compile(r"(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*", re.ASCII)
+QUEUE_NAME: Final = _NAME
+"""What a Storage Queue may be called; containers have the same rule."""
 _NAMED: Final = "3 to 63 lower-case letters, digits and single dashes"
 _PUBLIC_CLOUD: Final = ".servicebus.windows.net"
 _STORAGE: Final = "AccountName and AccountKey, SharedAccessSignature and {endpoint}, or UseDevelopmentStorage=true"
@@ -67,6 +70,12 @@ def azure_problems(source: SourceSettings) -> Iterator[_Problem]:
         yield "order_by", "expected key, since only event_hubs has another order"
 
 
+def blob_problems(letters: DeadLetterSettings) -> Iterator[_Problem]:
+    """Yield (key below dead_letters, what is expected) for what a store of blobs lacks or cannot use."""
+    yield from _named("container", letters.container)
+    yield from _account(letters, "", "blob")
+
+
 def _storage_queue(source: SourceSettings) -> Iterator[_Problem]:
     yield from _named("queue", source.queue)
     yield from _account(source, "", "queue")
@@ -91,7 +100,9 @@ def _named(key: str, name: str | None) -> Iterator[_Problem]:
         yield key, f"{'missing, ' if name is None else ''}expected a name of {_NAMED}"
 
 
-def _account(settings: SourceSettings | CheckpointSettings, prefix: str, service: _Service) -> Iterator[_Problem]:
+def _account(
+    settings: SourceSettings | CheckpointSettings | DeadLetterSettings, prefix: str, service: _Service
+) -> Iterator[_Problem]:
     """Exactly one way into a storage account, and one that can work."""
     string, url = settings.connection_string, settings.account_url
     if string is not None and url is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from consumer.settings_azure import azure_problems, expand_development
+from consumer.settings_azure import QUEUE_NAME, azure_problems, expand_development
 from consumer.settings_platforms import SahhaSignatureSettings, Section, ThriveSignatureSettings
 from consumer.settings_types import (
     Count,
@@ -38,6 +39,8 @@ MEBIBYTE = 1024 * 1024
 
 _SOURCE_NAME = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*", re.ASCII)
 _LONGEST_NAME = 64
+_SQS_NAME = re.compile(r"(?=.{1,80}$)[A-Za-z0-9_-]+(\.fifo)?", re.ASCII)
+_SQS_URL = re.compile(r"https?://[^/?#\s]+(/[^/?#\s]+)*/([^/?#\s]+)")
 
 
 def fold_source_name(name: str) -> str:
@@ -123,6 +126,11 @@ class SourceSettings(Section):
     )
     account_url: OptionalText = Field(None, description="storage_queue: account URL, with DefaultAzureCredential.")
     queue: OptionalText = Field(None, description="storage_queue: the queue's name.")
+    dead_letter_queue: OptionalText = Field(
+        None,
+        description="sqs, storage_queue: where dead letters go with dead_letters.kind = queue, a queue's name (sqs: or "
+        "URL); unset: what the queue's redrive policy names, <queue>-poison.",
+    )
     poll_wait: Duration = Field(10.0, description="Longest wait of an empty receive; at most the drain timeout.")
     lane_on_dead_letter: Literal["continue", "park"] = Field(
         "continue", description="What the rest of an ordered lane does once its head is a dead letter."
@@ -145,6 +153,29 @@ class SourceSettings(Section):
         needed = {"local": "path", "sqs": "queue_url"}.get(self.kind)
         if needed is not None and getattr(self, needed) is None:
             raise PydanticCustomError("needed", "{key}: missing", {"key": needed})
-        for key, text in azure_problems(self):
+        for key, text in chain(azure_problems(self), _dead_letter_queue_problems(self)):
             raise PydanticCustomError("unfit", "{key}: {text}", {"key": key, "text": text})
         return self
+
+
+def _dead_letter_queue_problems(source: SourceSettings) -> Iterator[tuple[str, str]]:
+    """Yield (key below the source, what is expected) for a dead-letter queue that cannot be one."""
+    key, given = "dead_letter_queue", source.dead_letter_queue
+    if given is None:
+        return
+    if source.kind == "storage_queue":
+        if not QUEUE_NAME.fullmatch(given):
+            yield key, "expected a queue's name, of 3 to 63 lower-case letters, digits and single dashes"
+        elif given == source.queue:
+            yield key, "expected another queue than the source's own"
+    elif source.kind == "sqs":
+        url = _SQS_URL.fullmatch(given)
+        name, own = url[2] if url else given, source.queue_url or ""
+        if not _SQS_NAME.fullmatch(name):
+            yield key, "expected a queue's name, or its URL, https://..."
+        elif given in {own, own.rpartition("/")[2]}:
+            yield key, "expected another queue than the source's own"
+        elif name.endswith(".fifo") != own.endswith(".fifo"):
+            yield key, f"expected a {'FIFO' if own.endswith('.fifo') else 'standard'} queue, as the source's is"
+    else:
+        yield key, f"expected none, since the source is {source.kind}"

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from consumer import inbox_sql
 from consumer.database import Database
 from consumer.database_errors import classify, connection_lost, own_trouble, sqlstate
-from consumer.errors import ConsumerError, DatabaseConflict
+from consumer.errors import ConsumerError, DatabaseConflict, DatabaseUnavailable
 
 __all__ = ["HandlerSession", "InboxRow", "LostRace", "UnitOfWork"]
 
@@ -206,7 +206,15 @@ class UnitOfWork:
 
 async def _insert(connection: AsyncConnection, database: Database, rows: Sequence[InboxRow]) -> None:
     """Insert the rows, in the order of their keys so that two groups never wait for each other in a circle."""
-    ordered = sorted(rows, key=attrgetter("key"))
+    try:
+        # A lock on the table, which some kinds of maintenance hold for long, is no reason to wait for ever.
+        async with asyncio.timeout(_COMMIT_TIMEOUT):
+            await _insert_ordered(connection, database, sorted(rows, key=attrgetter("key")))
+    except TimeoutError:
+        raise DatabaseUnavailable("the inbox did not take its rows in time") from None
+
+
+async def _insert_ordered(connection: AsyncConnection, database: Database, ordered: Sequence[InboxRow]) -> None:
     keys = [row.key for row in ordered]
     dialect = database.dialect
     try:

@@ -3,6 +3,7 @@
 - delivery: receiving, permits, leases and settlement; messages are not opened
 - handlers: and opening, dispatch and a handler that does nothing; no inbox
 - inbox: and the inbox in SQLite, with a handler that inserts one row: all of it
+- waiting: the same, with a handler that first waits for 0.2 s, as for a call to somewhere
 
 Its source, `labs`, is set in the environment as any. If `BENCH_PROGRESS` names a file, what is settled is told there;
 with `--handled`, what handlers have begun with.
@@ -50,6 +51,7 @@ _effects = sa.Table(
     "bench_effects", sa.MetaData(), sa.Column("event_id", sa.Text, primary_key=True), sa.Column("user_id", sa.Text)
 )
 _insert_effect = sa.insert(_effects)
+_CALL_SECONDS = 0.2
 
 
 class _NoDatabase:
@@ -104,6 +106,12 @@ async def _insert(event: LabResultEvent, context: Context) -> None:
     await context.session.execute(_insert_effect, {"event_id": event.event_id, "user_id": event.user_id})
 
 
+async def _wait_and_insert(event: LabResultEvent, context: Context) -> None:
+    """The handler that calls somebody and keeps the answer."""
+    await asyncio.sleep(_CALL_SECONDS)
+    await _insert(event, context)
+
+
 def _settled_at_once(held: Held, route: Route) -> list[Item]:
     item = Item(held, route, 0, b"")
     item.verdict = Handled()
@@ -112,9 +120,9 @@ def _settled_at_once(held: Held, route: Route) -> list[Item]:
 
 def _environment(folder: Path) -> Mapping[str, str]:
     return {
+        "CONSUMER_DATABASE__URL": f"sqlite:///{folder / 'consumer.db'}",
         **os.environ,
         "CONSUMER_THRIVE__SIGNATURE__SECRETS": SECRET,
-        "CONSUMER_DATABASE__URL": f"sqlite:///{folder / 'consumer.db'}",
         "CONSUMER_DEAD_LETTERS__PATH": str(folder / "dead-letters"),
     }
 
@@ -163,7 +171,7 @@ async def _without_inbox(env: Mapping[str, str], table: DispatchTable, folder: P
 async def _with_inbox(env: Mapping[str, str], table: DispatchTable) -> AsyncIterator[Worker]:
     async with App.opened(load_settings(env=env), table=table) as app:
         async with app.database.engine.begin() as connection:
-            await connection.run_sync(_effects.metadata.create_all)
+            await connection.execute(sa.text("CREATE TABLE IF NOT EXISTS bench_effects (event_id TEXT, user_id TEXT)"))
         yield app.worker
 
 
@@ -177,13 +185,14 @@ async def _main(what: str, *, handled: bool) -> None:
         progress.add(1)
 
     table = DispatchTable()
-    table.on(LabResultEvent)(begun if handled else _insert if what == "inbox" else _nothing)
+    handlers = {"inbox": _insert, "waiting": _wait_and_insert}
+    table.on(LabResultEvent)(begun if handled else handlers.get(what, _nothing))
     if what == "delivery":
         intake.open_message = _settled_at_once  # type: ignore[attr-defined]  # the one seam between the two
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         env = _environment(folder)
-        opened = _with_inbox(env, table) if what == "inbox" else _without_inbox(env, table, folder)
+        opened = _with_inbox(env, table) if what in handlers else _without_inbox(env, table, folder)
         async with opened as worker:
             if progress is not None and not handled:
                 for taken in worker.intakes:
@@ -196,7 +205,7 @@ async def _main(what: str, *, handled: bool) -> None:
 def main() -> None:
     """Consume a queue until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--what", choices=["delivery", "handlers", "inbox"], default="handlers")
+    parser.add_argument("--what", choices=["delivery", "handlers", "inbox", "waiting"], default="handlers")
     parser.add_argument("--handled", action="store_true", help="tell of each event as its handler begins")
     options = parser.parse_args()
     asyncio.run(_main(options.what, handled=options.handled))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -14,8 +17,13 @@ _COMMANDS = {
     "demo": ("consumer.cli.demo", "Sign sample events, consume them with the shipped handlers, show the result."),
     "init": ("consumer.cli.init", "Write out a new partner project."),
     "run": ("consumer.cli.run", "Consume the configured sources."),
+    "status": ("consumer.cli.operate", "Show how a running worker's sources are."),
+    "pause": ("consumer.cli.operate", "Let a running worker receive no more from a source."),
+    "resume": ("consumer.cli.operate", "Let it receive again."),
+    "skip": ("consumer.cli.operate", "Put one event aside instead of trying it again."),
     "replay": ("consumer.cli.replay", "Handle dead letters again."),
     "dead-letters": ("consumer.cli.dead_letters", "List, show, export and purge dead letters."),
+    "forget": ("consumer.cli.forget", "Erase a member from everything that is kept."),
     "publish": ("consumer.cli.publish", "Sign bodies and send them to a configured source."),
     "probe": ("consumer.cli.probe", "Find which signature scheme a captured message was signed with."),
     "check": ("consumer.cli.check", "Say whether the worker could run: settings, access, timers."),
@@ -39,12 +47,21 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(_COMMANDS[cmd_name][0]).command
+        module = import_module(_COMMANDS[cmd_name][0])
+        # A module of several small commands names each; others have one.
+        command: click.Command = getattr(module, "command", None) or getattr(module, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        if os.getpid() == 1:
+            # A container's first process: the kernel drops a SIGTERM that it has no handler for, so one that comes
+            # before a command has set its own would be lost, and the container killed when its grace is over.
+            signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
+        return super().main(*args, **kwargs)
 
 
 @click.command(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from consumer.cli.common import Failed, WrongSettings, config_option, load
-from consumer.errors import SettingsError, VerificationError
+from consumer.dead_letters.record import SealedDeadLetter, decode
+from consumer.errors import DeadLetterError, SettingsError, VerificationError
 from consumer.probing import Match, Report, probe
 from consumer.secret_files import read_secret_file
 
@@ -34,8 +35,10 @@ def command(
 ) -> None:
     """Find which signature scheme the message in FILE (- for standard input) was signed with.
 
-    Every plausible signed text, hash, encoding, reading of the secret and field is tried. The settings that verify
-    the message are printed, ready for the environment; without any the exit code is 1. No secret is ever printed.
+    FILE is the message itself, what `aws sqs receive-message` printed, or a dead letter that was exported: of several
+    the first. Every plausible signed text, hash, encoding, reading of the secret and field is tried. The settings that
+    verify the message are printed, ready for the environment; without any the exit code is 1. No secret is ever
+    printed.
     """
     raw = file.read(_LARGEST + 1)
     if len(raw) > _LARGEST:
@@ -58,15 +61,30 @@ def command(
 def _message(raw: bytes) -> tuple[bytes, dict[str, str]]:
     """The message and, if one of them may be a signature, its attributes.
 
-    All that `aws sqs receive-message` printed is taken apart; anything else is the message itself.
+    All that `aws sqs receive-message` printed is taken apart, and so is a dead letter; anything else is the message
+    itself. Raises `Failed` for a dead letter that is sealed.
     """
+    try:
+        letter = decode(raw.partition(b"\n")[0])
+    except DeadLetterError:
+        return _received(raw)
+    if isinstance(letter, SealedDeadLetter):
+        raise Failed("FILE is a sealed dead letter: `consumer dead-letters show ID --reveal` prints its message last")
+    return letter.message, _telling(letter.headers)
+
+
+def _received(raw: bytes) -> tuple[bytes, dict[str, str]]:
     try:
         message = json.loads(raw)["Messages"][0]
         body, attributes = message["Body"].encode(), message.get("MessageAttributes") or {}
         texts = {name: str(value["StringValue"]) for name, value in attributes.items() if "StringValue" in value}
-        return body, texts if any("signature" in name.lower() for name in texts) else {}
+        return body, _telling(texts)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return raw, {}
+
+
+def _telling(headers: Mapping[str, str]) -> dict[str, str]:
+    return dict(headers) if any("signature" in name.lower() for name in headers) else {}
 
 
 def _secrets(path: Path | None, config: Path | None) -> list[str]:

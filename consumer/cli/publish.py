@@ -18,6 +18,9 @@ from consumer.envelope import object_content, wrap_neutral
 from consumer.errors import ConsumerError, Unreadable
 from consumer.events.reading import is_text
 from consumer.ops.logs import configure_logging
+from consumer.ops.trace_queues import TracedQueue
+from consumer.ops.tracing import Spans, open_spans
+from consumer.ops.tracing_sdk import exported_spans
 from consumer.providers import build_sahha_signature, build_thrive_signature
 from consumer.sahha_shapes import type_by_shape
 from consumer.settings import SourceSettings
@@ -107,13 +110,19 @@ def command(
 
 
 async def _send(settings: SourceSettings, messages: Iterable[Outgoing], total: int | None) -> int:
-    source = build_source(settings)
+    async with exported_spans():
+        return await _sent(settings, messages, total, open_spans([TracedQueue.of(settings)]))
+
+
+async def _sent(settings: SourceSettings, messages: Iterable[Outgoing], total: int | None, spans: Spans) -> int:
+    source = build_source(settings, for_sending=True)
     sent = 0
     try:
         await source.open()
         with progress("sent", total) as advance:
             for batch in _batches(messages):
-                await source.send(batch)
+                with spans.sending(source.name, batch, largest=source.capabilities.largest_message) as carried:
+                    await source.send(carried)
                 sent += len(batch)
                 advance(len(batch))
     except (ConsumerError, click.ClickException) as error:

@@ -17,6 +17,8 @@ from consumer.cli.common import config_option, load, run_async
 from consumer.cli.service import open_health_server, stopping_signals
 from consumer.collector import settle_collector
 from consumer.ops.logs import configure_logging
+from consumer.ops.server import Probes
+from consumer.ops.tracing_sdk import exported_spans
 from consumer.providers import build_sahha_signature
 from consumer.relay import Relay, relay_source
 from consumer.secret_files import read_secret_file, watch_secret_files
@@ -58,7 +60,7 @@ def command(*, config: Path | None, source: str | None, host: str | None, port: 
     async def main() -> None:
         make_importable(settings.app_dir)
         chosen = relay_source(settings)
-        queue = build_source(chosen)
+        queue = build_source(chosen, for_sending=True)
         relay = Relay(
             settings,
             queue,
@@ -67,13 +69,13 @@ def command(*, config: Path | None, source: str | None, host: str | None, port: 
         )
         stop = asyncio.Event()
         async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(exported_spans())
             stack.push_async_callback(queue.close)
             await open_health_server(
                 stack,
                 loaded,
                 metrics=relay.metrics,
-                not_live=lambda: None,
-                not_ready=relay.not_ready,
+                probes=Probes(relay.not_started, relay.not_live, relay.not_ready),
                 default_port=_HEALTH_PORT,
             )
             if relay.signature is not None:
@@ -106,5 +108,9 @@ async def _watch_secrets(loaded: Loaded, reload: Callable[[], Loaded], relay: Re
         if fresh.signature != in_use:
             relay.signature, in_use = build_sahha_signature(fresh), fresh.signature
             _log.info("secrets_reloaded", file=path.name)
+            relay.metrics.secrets.read("done")
 
-    await watch_secret_files(watched, stop=asyncio.Event(), on_change=changed, tell_first=True)
+    def unusable(_: Path) -> None:
+        relay.metrics.secrets.read("failed")
+
+    await watch_secret_files(watched, stop=asyncio.Event(), on_change=changed, tell_first=True, on_unusable=unusable)

@@ -29,6 +29,7 @@ from consumer.clients.retry_after import wait_asked
 from consumer.clients.urls import fill, proxy_for, require_secure
 from consumer.deadline import time_left
 from consumer.errors import ApiError, ApiErrorDetail, ConsumerError, NotFound
+from consumer.ops.call_spans import CallSpan, calling, class_name
 from consumer.outcomes import Unavailable
 
 __all__ = ["UNREADABLE", "Http", "HttpOptions", "Reply", "api_error", "read_json"]
@@ -71,6 +72,8 @@ class HttpOptions:
     Below the 30 seconds a handler has unless told otherwise, so that a platform that hangs ends as `Unavailable`, for
     which no attempt is counted.
     """
+    observe: Callable[[str, int | None, float], None] | None = field(default=None, repr=False, compare=False)
+    """Told of every request made: its method and template, the status (None without an answer), its seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +237,13 @@ class Http:
             pause = self._pacer.wait(time.monotonic())
             if pause:
                 await asyncio.sleep(pause)
-            answer = await self._send(request)
+            begun = time.monotonic()
+            with calling(request.call, request.method, request.url.host, request.url.explicit_port) as span:
+                answer = await self._send(request)
+                _tell(span, answer)
+            if self._options.observe is not None:
+                status = answer.status if isinstance(answer, Reply | ApiError) else None
+                self._options.observe(request.call, status, time.monotonic() - begun)
         if isinstance(answer, Exception):
             raise answer
         if answer.status < _REDIRECT or answer.status in _GONE:
@@ -313,6 +322,15 @@ class _Request:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(repr=False)
     final: frozenset[int] = frozenset()
+
+
+def _tell(span: CallSpan, answer: Reply | Exception) -> None:
+    if isinstance(answer, Reply):
+        span.answered(answer.status)
+    elif isinstance(answer, AttemptFailed):
+        span.failed(answer.cause)
+    else:
+        span.failed(class_name(type(answer)))
 
 
 def _written(value: Any) -> bytes:

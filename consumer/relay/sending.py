@@ -12,6 +12,8 @@ import structlog
 
 from consumer.errors import SourceError, SourceRefused
 from consumer.failures import describe
+from consumer.ops.liveness import Spells
+from consumer.ops.tracing import NO_SPANS, Spans
 from consumer.relay.batches import Batches, Waiting
 from consumer.sources.base import Outgoing, Source
 
@@ -32,14 +34,19 @@ class Sender:
     failed, and of the first that went well after, by None.
     """
 
-    def __init__(self, source: Source, *, timeout: float, on_trouble: Callable[[str | None], None]) -> None:
+    def __init__(
+        self, source: Source, *, timeout: float, on_trouble: Callable[[str | None], None], spans: Spans = NO_SPANS
+    ) -> None:
         can = source.capabilities
         # Settling calls are made as sends are: what a queue takes in one of them, and how many at once.
         self._batches: Batches[_Entry] = Batches(most=can.settle_batch, sends=can.max_settles, patience=timeout)
         self._source = source
         self._timeout = timeout
         self._on_trouble = on_trouble
+        self._spans = spans
         self._loop = asyncio.get_running_loop()
+        self.sends = Spells()
+        """Sends under way."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -82,8 +89,9 @@ class Sender:
         entries = [waiting.item for waiting in group if waiting.item is not None]
         trouble: str | None = "the send was cancelled"
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._send_together(entries)
+            with self.sends.under_way():
+                async with asyncio.timeout(self._timeout):
+                    await self._send_together(entries)
             trouble = None
         except SourceError as error:
             trouble = str(error)
@@ -104,7 +112,7 @@ class Sender:
         Raises what the source raises, and `SourceRefused` only if none of them was accepted.
         """
         try:
-            await self._source.send([message for message, _ in entries])
+            await self._put([message for message, _ in entries])
         except SourceRefused as refused:
             if len(entries) == 1:
                 raise
@@ -116,12 +124,17 @@ class Sender:
     async def _sent_alone(self, entry: _Entry) -> bool:
         message, future = entry
         try:
-            await self._source.send([message])
+            await self._put([message])
         except SourceRefused:
             _tell(future, accepted=False)
             return False
         _tell(future, accepted=True)
         return True
+
+    async def _put(self, messages: Sequence[Outgoing]) -> None:
+        largest = self._source.capabilities.largest_message
+        with self._spans.sending(self._source.name, messages, largest=largest) as carried:
+            await self._source.send(carried)
 
     def _expire(self) -> None:
         self._give_up(time.monotonic())

@@ -20,11 +20,14 @@ from aiohttp import web
 
 from consumer.errors import BadSignature, SettingsError, SourceRefused, SourceUnavailable, VerificationError
 from consumer.failures import describe
+from consumer.ops.liveness import Progress
+from consumer.ops.trace_queues import TracedQueue
+from consumer.ops.tracing import open_spans
 from consumer.relay.http import HttpServer, answer, read_body
 from consumer.relay.limits import body_limit, connection_limit
 from consumer.relay.metrics import RelayMetrics
 from consumer.relay.sending import END_WITHIN, Sender
-from consumer.relay.webhook import Refused, content_length, read_headers, to_message
+from consumer.relay.webhook import Refused, content_length, read_headers, read_trace, to_message
 from consumer.settings import Settings, SourceSettings
 from consumer.signatures import SahhaSignature
 from consumer.sources.base import Outgoing, SendPreparing, Source
@@ -33,7 +36,7 @@ __all__ = ["Relay", "relay_source"]
 
 _log = structlog.get_logger("relay")
 
-_NOT_WEBHOOKS: Final = frozenset({"/livez", "/readyz", "/metrics"})
+_NOT_WEBHOOKS: Final = frozenset({"/startupz", "/livez", "/readyz", "/metrics"})
 _BODY_WITHIN: Final = 10.0
 _RETRY_AFTER: Final = "5"
 _FIRST_PAUSE: Final = 1.0
@@ -41,6 +44,8 @@ _LONGEST_PAUSE: Final = 15.0
 _PROBE_EVERY: Final = 5.0
 _SAY_TROUBLE_EVERY: Final = 10.0
 _SAY_REFUSALS_EVERY: Final = 60.0
+_SEND_GRACE: Final = 60.0
+"""Seconds that a send may go on after its time-out."""
 _LAST_WORDS: Final = 0.25
 """Seconds for requests that were on their way when the last one in hand was answered."""
 
@@ -98,6 +103,12 @@ class Relay:
         self._ordered = source.kind == "sqs"
         self._opened = False
         self._sender: Sender | None = None
+        self._progress = Progress()
+        self._progress.watch(
+            f"source {source.name}: a send does not end",
+            lambda: None if self._sender is None else self._sender.sends.oldest,
+            limit=self._settings.timeout + _SEND_GRACE,
+        )
         self._in_hand = 0
         self._bytes = 0
         self._draining = False
@@ -139,7 +150,8 @@ class Relay:
             max_message_bytes=self._chosen.max_message_bytes,
             source=source.name,
         )
-        self._sender = Sender(source, timeout=self._settings.timeout, on_trouble=self._sent)
+        spans = open_spans([TracedQueue.of(self._chosen)])
+        self._sender = Sender(source, timeout=self._settings.timeout, on_trouble=self._sent, spans=spans)
         self._say_back()
         return True
 
@@ -209,6 +221,14 @@ class Relay:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     # Its health
+
+    def not_started(self) -> str | None:
+        """What it waits for before it can take a first webhook, or None."""
+        return f"starting: {self._trouble}" if self._sender is None else None
+
+    def not_live(self, now: float | None = None) -> str | None:
+        """Why the process should be restarted, or None: a send that goes on after its time-out."""
+        return self._progress.standstill(time.monotonic() if now is None else now)
 
     def not_ready(self) -> str | None:
         """Why no webhook should be sent here now, or None."""
@@ -310,7 +330,8 @@ class Relay:
         """Read the body and wrap it; apart, so that nothing keeps the body itself while its message waits."""
         body = await read_body(request, length, self.max_body_bytes, _BODY_WITHIN)
         self._verify(body, headers)
-        return to_message(body, headers, datetime.now(UTC), ordered=self._ordered)
+        caller = read_trace(request.headers)
+        return to_message(body, headers, datetime.now(UTC), ordered=self._ordered, traceparent=caller)
 
     def _verify(self, body: bytes, headers: Mapping[str, str]) -> None:
         if self.signature is None:

@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from consumer.envelope import wrap_neutral
+from consumer.ops.trace_context import TRACEPARENT, is_traceparent
 from consumer.relay.limits import HEADERS_SHARE, headers_size
 from consumer.sources.base import Outgoing
 
 if TYPE_CHECKING:
     from multidict import MultiMapping  # which aiohttp brings
 
-__all__ = ["HEADERS", "Refused", "content_length", "read_headers", "to_message"]
+__all__ = ["HEADERS", "Refused", "content_length", "read_headers", "read_trace", "to_message"]
 
 HEADERS: Final = ("X-Signature", "X-External-Id", "X-Event-Type")
 _KEYS: Final = tuple((name, name.lower()) for name in HEADERS)
@@ -57,6 +58,12 @@ def read_headers(headers: MultiMapping[str]) -> dict[str, str]:
     return found
 
 
+def read_trace(headers: MultiMapping[str]) -> str | None:
+    """The trace that the request is part of, as an ingress that takes part in tracing says; None if it does not."""
+    values = headers.getall(TRACEPARENT, ())
+    return values[0] if len(values) == 1 and is_traceparent(values[0]) else None
+
+
 def content_length(headers: MultiMapping[str], limit: int) -> int | None:
     """How long the body is said to be; None when it comes in chunks.
 
@@ -83,8 +90,12 @@ def content_length(headers: MultiMapping[str], limit: int) -> int | None:
     return length
 
 
-def to_message(body: bytes, headers: Mapping[str, str], received_at: datetime, *, ordered: bool) -> Outgoing:
+def to_message(
+    body: bytes, headers: Mapping[str, str], received_at: datetime, *, ordered: bool, traceparent: str | None = None
+) -> Outgoing:
     """The message that carries a webhook: its exact body and its headers, in the neutral envelope.
+
+    `traceparent` goes along, among those headers and as the message's own.
 
     With `ordered`, a profile's messages share an ordering key: a digest of its external id, since not every queue
     takes any text for one, and since keys show where contents do not. The id by which some queues drop repeats covers
@@ -94,8 +105,10 @@ def to_message(body: bytes, headers: Mapping[str, str], received_at: datetime, *
     digest = hashlib.sha256(b"\0".join(value.encode() for value in headers.values()))
     digest.update(b"\0")
     digest.update(body)
+    trace = {} if traceparent is None else {TRACEPARENT: traceparent}
     return Outgoing(
-        wrap_neutral(provider="sahha", body=body, headers=headers, received_at=received_at),
+        wrap_neutral(provider="sahha", body=body, headers={**headers, **trace}, received_at=received_at),
+        trace,
         ordering_key=hashlib.sha256(external_id).hexdigest()[:32] if ordered else None,
         deduplication_id=digest.hexdigest(),
     )

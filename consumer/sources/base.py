@@ -6,21 +6,31 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from consumer.errors import SourceError
 
 __all__ = [
     "Capabilities",
     "Depth",
     "Finding",
+    "Hastening",
     "LaneJoining",
     "LosingMessages",
     "Message",
     "Outgoing",
+    "PartitionState",
+    "Partitioned",
+    "Partitioning",
     "SelfWatching",
+    "SendChecking",
     "SendPreparing",
+    "SendingEach",
     "SettleFailure",
     "Source",
     "Suspects",
+    "Telling",
 ]
 
 
@@ -132,6 +142,35 @@ class Depth:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionState:
+    """How one partition stands that this process reads."""
+
+    partition: str
+    lag: int | None
+    """Events it has that are not finished, as of the last `depth`; None: not known yet."""
+    oldest: datetime | None
+    """When the queue accepted the oldest unfinished event that arrived here; None: there is none."""
+    checkpoint_age: float
+    """For how many seconds finished events have waited for a checkpoint; 0 with none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partitioning:
+    """How a queue made of partitions stands, as this process sees it."""
+
+    count: int | None
+    """Partitions the queue has, as of the last `depth`."""
+    owned: Sequence[PartitionState]
+    """Those this process reads."""
+    stalled: int
+    """Of those, how many stay silent although the queue has more of them."""
+    changes: int
+    """Partitions taken and given up since the start."""
+    checkpoint_failures: int
+    """Checkpoints that could not be written since the start."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One line of `consumer check`."""
 
@@ -238,6 +277,14 @@ class LosingMessages(Protocol):
 
 
 @runtime_checkable
+class Hastening(Protocol):
+    """A source that can hand out at once a message that waits for its next attempt."""
+
+    async def hasten(self, message_id: str) -> bool:
+        """Have it come now. False: no such message waits here. Raises `SourceError` or `DatabaseError`."""
+
+
+@runtime_checkable
 class SelfWatching(Protocol):
     """A source that notices by itself that it has come to a standstill."""
 
@@ -246,8 +293,40 @@ class SelfWatching(Protocol):
 
 
 @runtime_checkable
+class Telling(Protocol):
+    """A source that learns, when it is asked for its depth, for how long messages have waited."""
+
+    def waiting_since(self) -> datetime | None:
+        """When the queue accepted the oldest message that waits, as of the last `depth`; None: none does."""
+
+
+@runtime_checkable
+class Partitioned(Protocol):
+    """A source whose queue is made of partitions that processes share out."""
+
+    def partitioning(self) -> Partitioning:
+        """How they stand; nobody is asked for it."""
+
+
+@runtime_checkable
 class SendPreparing(Protocol):
     """A source that needs more for sending than `open` makes, and can have it made before the first send."""
 
     async def prepare_sending(self) -> None:
         """Make it; `capabilities.largest_message` is right from then on. May be called again if it raised."""
+
+
+@runtime_checkable
+class SendChecking(Protocol):
+    """A source that can tell, without sending anything, whether it may send."""
+
+    async def check_sending(self) -> list[Finding]:
+        """What somebody who is to send should know before a start; `open` was awaited."""
+
+
+@runtime_checkable
+class SendingEach(Protocol):
+    """A source that sends many messages in a call and knows of each whether it was taken."""
+
+    async def send_each(self, messages: Sequence[Outgoing]) -> list[SourceError | None]:
+        """Put messages on the queue: None for each that is there, else why not."""

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -24,13 +24,14 @@ from consumer.errors import DatabaseError, SourceRefused, SourceUnavailable
 from consumer.failures import describe
 from consumer.parked import ParkedEvents
 from consumer.partitions import Place
-from consumer.sources.base import Capabilities, Depth, Finding, Message, Outgoing, SettleFailure
-from consumer.sources.event_hubs_client import HubClients
+from consumer.sources.base import Capabilities, Depth, Finding, Message, Outgoing, Partitioning, SettleFailure
+from consumer.sources.event_hubs_client import HubClients, PartitionFacts
 from consumer.sources.event_hubs_messages import Reading
 from consumer.sources.event_hubs_owned import Owned
 from consumer.sources.event_hubs_ownership import Ownerships
 from consumer.sources.event_hubs_parking import Parker
 from consumer.sources.event_hubs_sending import LARGEST_MESSAGE, largest_message, send_all
+from consumer.sources.event_hubs_standing import partitioning
 
 if TYPE_CHECKING:
     from consumer.database import Database
@@ -46,6 +47,8 @@ _SHARE: Final = 4
 _LINGER: Final = 0.005
 """Settling is a matter of memory here; and a lane in the database waits for each of its events to be settled."""
 _MAX_DELAY: Final = 7 * 86_400.0
+_LONGEST_STEP: Final = 180.0
+"""Seconds that parking some events may take; the database's own time-outs come long before."""
 
 
 class EventHubsSource:
@@ -53,17 +56,24 @@ class EventHubsSource:
 
     `settings` are the source's, resolved. `database` is where events that must wait long are parked; without one
     they wait in memory. `stall_after` is how many seconds a partition may be silent before the hub is asked whether
-    it should be. Partitions are taken at the first `receive`: a source that only sends takes none.
+    it should be. Partitions are taken at the first `receive`: a source that only sends takes none, and with
+    `for_sending` it does not look at the checkpoints either, which a sender has no right to see.
     """
 
     kind = "event_hubs"
 
     def __init__(
-        self, settings: SourceSettings, *, database: Database | None = None, stall_after: float = 60.0
+        self,
+        settings: SourceSettings,
+        *,
+        database: Database | None = None,
+        for_sending: bool = False,
+        stall_after: float = 60.0,
     ) -> None:
         self.name = settings.name
         self._settings = settings
         self._database = database
+        self._for_sending = for_sending
         self._stall_after = stall_after
         self._stack = contextlib.AsyncExitStack()
         self._news = asyncio.Event()
@@ -75,6 +85,7 @@ class EventHubsSource:
         self._interrupted = False
         self.on_lost: Callable[[Sequence[Message]], None] | None = None
         self._turn: deque[str] = deque()
+        self._facts: dict[str, PartitionFacts] = {}
         self._largest_message = LARGEST_MESSAGE
 
     @property
@@ -101,7 +112,8 @@ class EventHubsSource:
         async with contextlib.AsyncExitStack() as stack:
             clients = await stack.enter_async_context(HubClients.opened(self._settings))
             await clients.partition_ids()
-            await clients.check_store()
+            if not self._for_sending:
+                await clients.check_store()
             self._clients = clients
             self._stack = stack.pop_all()
 
@@ -213,13 +225,33 @@ class EventHubsSource:
         self._interrupted = True
         self._news.set()
 
+    def partitioning(self) -> Partitioning:
+        """How the partitions stand, as this process knows."""
+        return partitioning(self._ownerships, self._facts)
+
+    def waiting_since(self) -> datetime | None:
+        """When the hub accepted the oldest event that arrived here and is not finished."""
+        return min((one.oldest for one in self.partitioning().owned if one.oldest is not None), default=None)
+
     def not_live(self) -> str | None:
         """Why the process should be restarted: a partition that stays silent although it was started anew."""
         if self._running is not None and self._running.done():
             return "its consumer has ended"
+        if self._parking is not None and self._parking.done():
+            return "what parks events has ended"
+        if self._parker is not None and self._parker.steps.longest > _LONGEST_STEP:
+            return f"events have not been parked for {self._parker.steps.longest:.0f} s"
         if self._ownerships is not None and self._ownerships.silence.stalled is not None:
             return f"partition {self._ownerships.silence.stalled} delivers nothing although the hub has events"
         return None
+
+    async def hasten(self, message_id: str) -> bool:
+        """Hand out now an event that waits for its next attempt, here or in the database."""
+        here = self._ownerships.owned.values() if self._ownerships is not None else ()
+        if any(owned.partition.hasten(message_id) for owned in list(here)):
+            self._news.set()
+            return True
+        return self._parker is not None and await self._parker.hasten(message_id)
 
     def join(self, message: Message, lane: str, *, follows: bool) -> bool:
         """A message handed out turns out to belong to a lane. False: it must go back, and waits there for its turn.
@@ -272,7 +304,7 @@ class EventHubsSource:
 
     async def depth(self) -> Depth:
         """Events beyond what is finished; of partitions that others own, beyond their checkpoints."""
-        facts = await self._hub.all_facts()
+        facts = self._facts = await self._hub.all_facts()
         try:
             checkpoints = await self._hub.checkpoints.all()
         except Exception as error:  # noqa: BLE001 - the SDK raises what it likes; the protocol knows two errors

@@ -88,6 +88,8 @@ class Ownerships:
         """Why partitions could not be had, since the last that could."""
         self.changes = 0
         """Partitions taken and given up since the start."""
+        self.checkpoint_failures = 0
+        """Checkpoints that could not be written since the start."""
 
     @property
     def works(self) -> bool:
@@ -219,6 +221,7 @@ class Ownerships:
             try:
                 await owned.checkpoint.close(owned.partition.watermark.position)
             except Exception as error:  # noqa: BLE001 - events after the last checkpoint come again, that is all
+                self.checkpoint_failures += 1
                 _log.warning("checkpoint_failed", source=self._name, detail=str(self._clients.store_trouble(error)))
         why = getattr(reason, "name", str(reason)).lower()
         at = owned.checkpoint.saved.sequence if owned.checkpoint.saved is not None else None
@@ -346,6 +349,7 @@ class Ownerships:
             if position is not None:
                 await owned.checkpoint.save(*position)
         except Exception as error:  # noqa: BLE001 - it degrades, and never blocks: the next one covers it
+            self.checkpoint_failures += 1
             _log.warning("checkpoint_failed", source=self._name, detail=str(self._clients.store_trouble(error)))
         finally:
             owned.saving = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from consumer.errors import DatabaseError
+from consumer.ops.liveness import Spells
 from consumer.parked import ParkedEvents, Parking
 from consumer.retry import backoff
 from consumer.sources.base import Depth, Message, SettleFailure
@@ -39,6 +40,8 @@ class Parker:
         self._owned = owned
         self._name = name
         self._news = news
+        self.steps = Spells()
+        """Calls to the database under way that park events; a round of parking may take many."""
         self.look_at = 0.0
         """When to look for due events next, in monotonic seconds."""
 
@@ -68,12 +71,14 @@ class Parker:
     async def _park(self, partition: Partition) -> None:
         """One round: what goes behind a lane that the database holds nothing of any more runs from here instead."""
         partition.to_park()
-        await self._reopen(partition, partition.doubtful_lanes())
+        with self.steps.under_way():
+            await self._reopen(partition, partition.doubtful_lanes())
         leaving = partition.to_park()
         for start in range(0, len(leaving), _CHUNK):
             chunk = leaving[start : start + _CHUNK]
             now = time.monotonic()
-            await self._parked.park([_parking(partition, message, now) for message in chunk])
+            with self.steps.under_way():
+                await self._parked.park([_parking(partition, message, now) for message in chunk])
             partition.parked(chunk)
             self.expect(min(max(0.0, message.receipt.due - now) for message in chunk))
         if leaving:
@@ -117,6 +122,13 @@ class Parker:
         pause = 0.0 if messages else min(_LOOK_EVERY, max(_TICK, _LOOK_EVERY if due is None else due))
         self.look_at = time.monotonic() + pause
         return messages
+
+    async def hasten(self, message_id: str) -> bool:
+        """Let an event be due now. False: it is not parked, or waits for another. Raises DatabaseError."""
+        found = await self._parked.hasten(message_id)
+        if found:
+            self.expect(0.0)
+        return found
 
     async def finish(self, messages: Sequence[Message]) -> list[SettleFailure]:
         """Forget what is done; another of its lane may be due now."""

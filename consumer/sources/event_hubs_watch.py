@@ -57,6 +57,11 @@ class SilenceWatch:
         silent = (name for name, quiet in self._partitions.items() if quiet.stalls > 1 and quiet.closed_at is None)
         return next(silent, None)
 
+    @property
+    def silent(self) -> int:
+        """How many of the partitions that are ours were started anew for their silence, and stay silent."""
+        return sum(1 for quiet in self._partitions.values() if quiet.stalls > 0 and quiet.closed_at is None)
+
     def opened(self, partition_id: str) -> None:
         """The partition is ours."""
         quiet = self._partitions.get(partition_id)

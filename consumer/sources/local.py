@@ -16,6 +16,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
@@ -65,6 +66,7 @@ class LocalSource:
         self._news = asyncio.Event()
         self._pause = _FIRST_PAUSE
         self._interrupted = False
+        self._waiting_since: float | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -139,7 +141,15 @@ class LocalSource:
 
     async def depth(self) -> Depth:
         """Count the messages; exact."""
-        return await self._in_thread(lambda queue: queue.depth(now=self._clock()))
+        now = self._clock()
+        depth, self._waiting_since = await self._in_thread(
+            lambda queue: (queue.depth(now=now), queue.waiting_since(now=now))
+        )
+        return depth
+
+    def waiting_since(self) -> datetime | None:
+        """When the oldest message that nobody held was sent, as of the last `depth`."""
+        return None if self._waiting_since is None else datetime.fromtimestamp(self._waiting_since, UTC)
 
     async def check(self) -> list[Finding]:
         """Whether the file can be written, and whether others can read it."""

@@ -172,6 +172,14 @@ class QueueFile:
         everything, held, delayed = (int(count) for count in counts)
         return Depth(visible=everything - held - delayed, invisible=held, delayed=delayed)
 
+    def waiting_since(self, *, now: float) -> float | None:
+        """When the oldest message that nobody holds was sent; None: there is none."""
+        oldest = -math.inf if self._retention is None else now - self._retention
+        (sent_at,) = self._one(
+            "SELECT min(sent_at) FROM messages WHERE sent_at > ?2 AND NOT (visible_at > ?1 AND held)", (now, oldest)
+        )
+        return None if sent_at is None else float(sent_at)
+
     def next_due(self) -> float:
         """When the next message can be handed out, as far as is known now; infinite when there is none."""
         (due,) = self._one(

@@ -82,6 +82,7 @@ class StorageQueueSource:
         self._stack = contextlib.AsyncExitStack()
         self._interrupted = asyncio.Event()
         self._pause = _FIRST_PAUSE
+        self._waiting_since: datetime | None = None
         self._settling = asyncio.Semaphore(_CALLS)
         self._renewing = asyncio.Semaphore(_RENEWALS)
         self._capabilities = Capabilities(
@@ -299,11 +300,17 @@ class StorageQueueSource:
 
         The service counts both together; with 32 or more visible, all that it counts pass for visible.
         """
-        peeked = len(await self._call("Peek Messages", lambda: self._queue.peek_messages(max_messages=_PAGE)))
+        messages = await self._call("Peek Messages", lambda: self._queue.peek_messages(max_messages=_PAGE))
+        self._waiting_since = min((one.inserted_on for one in messages if one.inserted_on is not None), default=None)
+        peeked = len(messages)
         count = await self._count()
         if count is None:
             return Depth(peeked)
         return Depth(count) if peeked >= _PAGE else Depth(peeked, max(0, count - peeked))
+
+    def waiting_since(self) -> datetime | None:
+        """When the oldest of the messages that `depth` peeked at was put there; hidden ones are not among them."""
+        return self._waiting_since
 
     async def check(self) -> list[Finding]:
         """Reachability, permissions, and how long messages wait. Nothing is received: that would count a receive."""
@@ -328,6 +335,10 @@ class StorageQueueSource:
             await self._permission("Delete Message", lambda: queue.delete_message(nobody, nobody)),
             message_limit(LONGEST_MESSAGE),
         ]
+
+    async def check_sending(self) -> list[Finding]:
+        """Whether messages could be sent; none is, since none can become visible before it is sent."""
+        return [await self._permission("Put Message", lambda: self._queue.send_message("", visibility_timeout=-1))]
 
     async def _oldest(self) -> Finding:
         try:

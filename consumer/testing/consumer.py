@@ -27,9 +27,13 @@ from consumer.dispatch import DispatchTable
 from consumer.envelope import split, unwrap_neutral
 from consumer.errors import ConsumerError, Unreadable
 from consumer.events import Event, SahhaEvent
+from consumer.forgetting import forget_kept
 from consumer.guard import Guard
 from consumer.inbox import Inbox
+from consumer.member import Member
 from consumer.opening import open_message
+from consumer.ops.trace_queues import TracedQueue
+from consumer.ops.tracing import open_spans
 from consumer.outcomes import (
     DeadLettered,
     Duplicate,
@@ -78,6 +82,9 @@ class _Open:
 class _NoMeter:
     def handler_ran(self, name: str, seconds: float) -> None:
         """Measure nothing."""
+
+    def handler_failed(self, name: str, error: BaseException) -> None:
+        """Count nothing."""
 
 
 class _TellingRunner(Runner):
@@ -185,6 +192,19 @@ class TestConsumer:
         outcomes = [await self._outcome(item, now) for item in items]
         return min(outcomes, key=_weight)
 
+    async def forget(
+        self, user_id: str, *, provider: str | None = None, profile_ids: Sequence[str] = ()
+    ) -> dict[str, int]:
+        """Erase a member by the table's `forget` functions, as `consumer forget` does; how many rows, by table.
+
+        `provider` and `profile_ids` are those of `consumer.Member`. Raises `ConsumerError` when the table has no such
+        function, or one fails.
+        """
+        if not self._table.forgetters:
+            raise ConsumerError("the table has no function that forgets: register one with @table.forget")
+        member = Member(user_id, provider=provider, profile_ids=tuple(profile_ids))
+        return await forget_kept(self._opened_parts.inbox, self._table.forgetters, member)
+
     async def _outcome(self, item: Item, now: datetime) -> Outcome:
         parts = self._opened_parts
         verdict = item.verdict or await parts.pipeline.outcome(item)
@@ -224,10 +244,11 @@ class TestConsumer:
             sahha=keyless.sahha if given.sahha is None else given.sahha,
         )
         inbox = Inbox(database)
+        spans = open_spans(TracedQueue.of(source) for source in (thrive, sahha))
         pipeline = Pipeline(
             database=database,
             inbox=inbox,
-            runner=_TellingRunner(states=states, platforms=platforms, meter=_NoMeter()),
+            runner=_TellingRunner(states=states, platforms=platforms, meter=_NoMeter(), spans=spans),
             retry_base=settings.retry.base,
             retry_cap=settings.retry.cap,
         )

@@ -115,6 +115,7 @@ class Rig:
             "DATABASE__URL": f"sqlite:///{self.database}",
             "DEAD_LETTERS__PATH": str(self.dead_letter_folder),
             "HEALTH__ENABLED": "false",
+            "CONTROL__ENABLED": "false",
             "RETRY__BASE": "0.02",
             "RETRY__CAP": "0.1",
             "DRAIN_TIMEOUT": "5s",

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.conformance.rig import Rig, eventually
+from tests.servers.forked import fork
 from tests.servers.processes import free_port, serving
 
 __all__ = ["Stub", "WorkerProcess", "sqs_rig", "stub_process"]
@@ -36,13 +36,9 @@ class WorkerProcess:
             **os.environ,
             **rig.environment(**{"LOG__FORMAT": "json", "HANDLERS": "effects", **settings}),
             **plain,
-            "PYTHONPATH": str(ROOT),
         }
-        command = [sys.executable, "-m", "consumer", "run", "--app-dir", str(PROJECT), *arguments]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, env=environment, cwd=rig.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
+        command = ["run", "--app-dir", str(PROJECT), *arguments]
+        self.process = fork(command, env=environment, cwd=rig.folder, out=self.log)
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +81,7 @@ class WorkerProcess:
     async def ended(self, *, within: float = 30.0) -> int:
         """Wait for its end; the exit code, negative for a signal."""
         await eventually(lambda: self.process.poll() is not None, within=within, what=f"its end:\n{self.text[-3000:]}")
-        return int(self.process.returncode)
+        return self.process.wait()
 
     async def ready(self) -> tuple[int, str]:
         """What /readyz says."""

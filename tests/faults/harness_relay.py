@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -18,10 +16,10 @@ from typing import Any, Self
 from consumer.envelope import unwrap_neutral
 from tests.conformance.rig import eventually
 from tests.relay_rig import SECRET, answer, webhook
+from tests.servers.forked import fork
 
 __all__ = ["RelayProcess", "fire"]
 
-_ROOT = Path(__file__).resolve().parents[2]
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -43,15 +41,7 @@ class RelayProcess:
             **changes,
         }
         settings = {f"CONSUMER_{name}": value for name, value in values.items() if value}
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "consumer", "relay", *arguments],
-                env={**os.environ, **settings, "PYTHONPATH": str(_ROOT)},
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
+        self.process = fork(["relay", *arguments], env={**os.environ, **settings}, cwd=folder, out=self._log)
         self._writers: list[asyncio.StreamWriter] = []
 
     def __enter__(self) -> Self:
@@ -131,7 +121,7 @@ class RelayProcess:
     async def ended(self, *, within: float = 15.0) -> int:
         """Wait for its end; the exit code, negative for a signal."""
         await eventually(lambda: self.process.poll() is not None, within=within, what=f"its end:\n{self.text[-3000:]}")
-        return int(self.process.returncode)
+        return self.process.wait()
 
     def bodies(self) -> list[bytes]:
         """The body of every webhook on the queue, as the file has it."""

@@ -20,7 +20,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from consumer.cli import main
-from consumer.dead_letters.fates import read_fates
+from consumer.dead_letters.file_fates import read_fates
 from consumer.dead_letters.record import DeadLetter, encode, record_id
 from consumer.signatures import ThriveSignature
 

@@ -425,7 +425,7 @@ async def test_a_stuck_handler_shows_although_it_shares_a_transaction(rig: Rig) 
     async with rig.worker(table, HANDLER_TIMEOUT="0.1s") as app:
         await asyncio.sleep(1.5)
         try:
-            assert app.worker._overdue() > 0.5  # its ten seconds of grace are not waited for
+            assert app.worker.health._overdue() > 0.5  # its ten seconds of grace are not waited for
         finally:
             release.set()
 

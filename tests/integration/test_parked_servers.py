@@ -79,6 +79,20 @@ async def test_the_oldest_due_first(database: Database, parked: ParkedEvents) ->
     assert await parked.claim(0) == []
 
 
+async def test_an_event_that_is_not_to_wait(database: Database, parked: ParkedEvents) -> None:
+    """One that waits for its time is due at once; not one behind another, claimed, of another source, or unknown."""
+    await parked.park([_event("alone", delay=HOUR), _event("front", "a", 1, HOUR), _event("behind", "a", 2, HOUR)])
+    assert not await parked.hasten("behind")
+    assert not await parked.hasten("unknown")
+    assert not await ParkedEvents(database, "another", owner="two").hasten("alone")
+    assert await parked.claim(10) == []
+    assert await parked.hasten("front")
+    assert _names(await parked.claim(10)) == ["front"]
+    assert not await parked.hasten("front")
+    assert await parked.hasten("alone")
+    assert _names(await parked.claim(10)) == ["alone"]
+
+
 async def test_a_lane_runs_one_at_a_time_in_order(parked: ParkedEvents) -> None:
     """The next event of a lane is handed out only when the one before it is gone, however they were parked."""
     await parked.park([_event(f"a{position}", "a", position) for position in (3, 1, 2)])

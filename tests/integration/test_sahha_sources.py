@@ -15,7 +15,8 @@ import pytest
 
 from consumer import Context, DispatchTable, Retry, SahhaSignature
 from consumer.app import build_source
-from consumer.dead_letters.reading import Entry, read
+from consumer.dead_letters.archive import Entry
+from consumer.dead_letters.file_archive import FileArchive
 from consumer.envelope import wrap_neutral
 from consumer.events import BiomarkerEvent, DataLogEvent, ProgramEvent, SahhaEvent, ScoreEvent
 from consumer.settings_loading import load_settings
@@ -217,7 +218,7 @@ def test_replay_verifies_again(sahha_project: Project) -> None:
     sahha_project.handlers(module=HANDLERS.format(code="raise Reject('not now')"))
     assert sahha_project.run("run", "--until-idle", "--idle-after", "0.2s").exit_code == 0
     folder = sahha_project.folder / "dead-letters"
-    letters = [found.record for found in read(list(folder.glob("*.jsonl"))) if isinstance(found, Entry)]
+    letters = [found.record for found in FileArchive([folder]).read() if isinstance(found, Entry)]
     assert {(letter.message, tuple(letter.headers.items())) for letter in letters} == {  # type: ignore[union-attr]
         (native.body, tuple(native.headers.items())),
         (neutral.envelope, ()),

@@ -230,7 +230,7 @@ async def test_renewals_do_not_wait_behind_deletions(
     storage_stub: StorageQueueStub, open_storage_queue: OpenStorageQueue
 ) -> None:
     """However many deletions hang, leases are renewed."""
-    source = await open_storage_queue(storage_stub.connection_string, call_limit=2.0)
+    source = await open_storage_queue(storage_stub.connection_string, call_limit=20.0)
     storage_stub.fill("labs", ["{}"] * 160)
     pages = [await source.receive(32) for _ in range(5)]
     storage_stub.fault("hang", action="DeleteMessage")
@@ -238,7 +238,7 @@ async def test_renewals_do_not_wait_behind_deletions(
     await asyncio.sleep(0.1)
     started = time.monotonic()
     assert await source.extend(pages[4]) == []
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
     for deletion in deletions:
         deletion.cancel()
     await asyncio.gather(*deletions, return_exceptions=True)

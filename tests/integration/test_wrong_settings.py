@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.rig import Rig
-from tests.faults.harness import ROOT, Stub, stub_process
+from tests.faults.harness import Stub, stub_process
+from tests.servers.forked import fork
 from tests.servers.processes import free_port
 
 
@@ -112,7 +110,7 @@ def stub() -> Iterator[Stub]:
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_wrong(tmp_path: Path, aws_environment: None, stub: Stub, case: str) -> None:
+def test_wrong(tmp_path: Path, aws_environment: None, stub: Stub, case: str) -> None:
     """One line on standard error that names what is wrong, no traceback, nothing on standard output."""
     wrong = CASES[case]
     (tmp_path / "handlers.py").write_text(wrong.handlers)
@@ -122,15 +120,14 @@ async def test_wrong(tmp_path: Path, aws_environment: None, stub: Stub, case: st
     rig.changes.update({name: value.format(**places) for name, value in wrong.changes.items()})
     if case == "wrong credentials":
         stub.fault("bad_token")
-    environment = {**os.environ, **rig.environment(LOG__FORMAT="json"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "consumer", "run", *wrong.arguments]
-    done = await asyncio.to_thread(
-        subprocess.run, command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
-    )
+    environment = {**os.environ, **rig.environment(LOG__FORMAT="json")}
+    out, err = tmp_path / "out", tmp_path / "err"
+    code = fork(["run", *wrong.arguments], env=environment, cwd=tmp_path, out=out, err=err).wait()
     stub.heal()
-    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
-    assert (done.returncode, len(said)) == (wrong.code, 1), done.stderr
+    text = err.read_text()
+    said = [line for line in text.splitlines() if not line.startswith("{")]
+    assert (code, len(said)) == (wrong.code, 1), text
     assert wrong.words in said[0]
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    assert "a secret of the tests" not in done.stderr
+    assert "Traceback" not in text
+    assert out.read_text() == ""
+    assert "a secret of the tests" not in text

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.servers.processes import ServerError
 
-__all__ = ["PACKAGES", "environment", "install", "node"]
+__all__ = ["PACKAGES", "environment", "install", "node", "npm"]
 
 PACKAGES: Mapping[str, str] = {"fauxqs": "2.4.1", "azurite": "3.36.0", "sqs-consumer": "15.0.3", "rhea": "3.0.5"}
 """The versions that are known to work with this Node."""
@@ -34,6 +34,11 @@ def _home() -> Path:
 def node() -> str:
     """The path of the `node` program."""
     return str(_home() / "bin" / "node")
+
+
+def npm() -> list[str]:
+    """How to start npm."""
+    return [node(), str(_home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
 def environment() -> dict[str, str]:
@@ -60,8 +65,7 @@ def install(package: str) -> Path:
 
 
 def _install(package: str, version: str, home: Path) -> None:
-    npm = _home() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    command = [node(), str(npm), "install", f"{package}@{version}", "--prefix", str(home)]
+    command = [*npm(), "install", f"{package}@{version}", "--prefix", str(home)]
     flags = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--loglevel=error"]
     try:
         run = subprocess.run(

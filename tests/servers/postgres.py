@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -54,7 +55,7 @@ class PostgresServer:
     async def execute(self, sql: str, *args: object, database: str = "postgres") -> list[asyncpg.Record]:
         connection = await asyncpg.connect(self.url_of(database))
         try:
-            return await connection.fetch(sql, *args)
+            return list(await connection.fetch(sql, *args))
         finally:
             await connection.close()
 
@@ -78,7 +79,11 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
 @contextlib.contextmanager
 def _running(binaries: Path, folder: Path, account: str | None, *, durable: bool) -> Iterator[PostgresServer]:
     data = folder / "data"
-    base = {"user": account, "cwd": folder, "env": {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C"}}
+    base: dict[str, Any] = {
+        "user": account,
+        "cwd": folder,
+        "env": {"PATH": os.environ["PATH"], "HOME": str(folder), "LC_ALL": "C"},
+    }
     subprocess.run(
         [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync"],
         check=True,
@@ -89,7 +94,12 @@ def _running(binaries: Path, folder: Path, account: str | None, *, durable: bool
     settings = [f"port={port}", "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=200"]
     if not durable:
         settings += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
-    command = [binaries / "postgres", "-D", data, *(word for setting in settings for word in ("-c", setting))]
+    command: list[str | Path] = [
+        binaries / "postgres",
+        "-D",
+        data,
+        *(word for setting in settings for word in ("-c", setting)),
+    ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, **base)
     try:
@@ -155,7 +165,7 @@ def _reachable(binaries: Path, folder: Path, account: str | None) -> Path:
 
 def _runs(binaries: Path, account: str) -> bool:
     try:
-        command = [binaries / "initdb", "--version"]
+        command: list[str | Path] = [binaries / "initdb", "--version"]
         return subprocess.run(command, user=account, capture_output=True, check=False).returncode == 0
     except PermissionError:
         return False

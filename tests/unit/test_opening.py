@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from consumer import DispatchTable, ThriveSignature
+from consumer.dead_letters.writing import record_of
 from consumer.deliveries import Held, Item
 from consumer.events.reading import ThriveReader
 from consumer.guard import Guard
@@ -96,3 +97,16 @@ def test_what_counts_as_proven(case: str) -> None:
         (item,) = opened(raw, by)
         assert (reason(item), item.proven) == (expected, proven)
     assert by.guard.suspicion == (None if proven else "signatures")
+
+
+@pytest.mark.parametrize(
+    ("key", "lane", "said"), [(None, "of a member", "of a member"), ("k", "k", None), (None, None, None)]
+)
+def test_a_dead_letter_tells_its_lane(key: str | None, lane: str | None, said: str | None) -> None:
+    """Where a lane is not the ordering key it goes with the record: a part of an array may name another member."""
+    held = Held(Message(GOOD, "m", None, NOW, ordering_key=key), received_at=time.monotonic())
+    held.lane = lane
+    (item,) = open_message(held, route())
+    record = record_of(item, DeadLettered("rejected"), first_received_at=NOW, now=NOW)
+    assert record.attributes.get("lane") == said
+    assert record.attributes["ordering_key"] == key

@@ -433,6 +433,16 @@ class PartitionMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
+    @precondition(lambda self: self.due)
+    @rule(data=st.data())
+    def hasten(self, data: st.DataObject) -> None:
+        """What waits here comes now; what has left, or is in hand, does not."""
+        sequence = data.draw(st.sampled_from(sorted(self.due)))
+        waits = sequence in self.partition._waiting
+        assert self.partition.hasten(f"0-{sequence}") == waits
+        if waits:
+            del self.due[sequence]
+
     # The database
 
     @precondition(lambda self: self.asked is None and not self.parking and self.partition.must_park)

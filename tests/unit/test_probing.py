@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.cli.probe import command
+from consumer.dead_letters.record import DeadLetter, encode
 from consumer.envelope import wrap_neutral
 from consumer.errors import VerificationError
 from consumer.probing import TEMPLATES, Match, probe
@@ -269,6 +270,36 @@ def test_what_the_aws_command_printed_holds_the_headers(tmp_path: Path) -> None:
     assert "CONSUMER_SAHHA__SIGNATURE__ENCODING" in run(tmp_path, answer(SCORE_BODY, headers)).stdout
     raw = b"[" + ThriveSignature(secrets=SECRETS[:1]).sign(BODY) + b"]"
     assert run(tmp_path, answer(raw, {"trace": "1"})).stdout == run(tmp_path, raw).stdout != ""
+
+
+def test_an_exported_dead_letter_holds_the_message(tmp_path: Path) -> None:
+    """And its headers. Of several lines the first counts; a sealed one is told from a message without a signature."""
+    headers = SahhaSignature(secrets=SECRETS[1:]).sign(
+        SCORE_BODY, external_id="u1", event_type="ScoreCreatedIntegrationEvent"
+    )
+
+    def exported(body: bytes, sent: dict[str, str], seal: Callable[[bytes], bytes] | None = None) -> bytes:
+        letter = DeadLetter(
+            id="1b4c0710025a5b2f91a887fa",
+            provider="thrive",
+            source="labs",
+            reason="bad_signature",
+            attempts=1,
+            accepted_at=NOW,
+            first_received_at=NOW,
+            dead_lettered_at=NOW,
+            message=body,
+            attributes={"headers": sent},
+        )
+        return encode(letter, seal=seal)
+
+    raw = ThriveSignature(secrets=SECRETS[:1]).sign(BODY)
+    webhook = exported(SCORE_BODY, headers)
+    assert run(tmp_path, exported(raw, {}) + webhook).stdout == run(tmp_path, raw).stdout != ""
+    assert "CONSUMER_SAHHA__SIGNATURE__ENCODING" in run(tmp_path, webhook).stdout
+    sealed = run(tmp_path, exported(raw, {}, lambda secret: secret[::-1]))
+    assert (sealed.exit_code, sealed.stdout) == (1, "")
+    assert "sealed" in sealed.stderr
 
 
 def test_headers_reach_the_search(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -233,9 +234,37 @@ async def test_the_queue_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.Mo
     async with relaying(tmp_path, open_error=SourceUnavailable("source scores: no answer")) as running:
         assert await running.post() == 503
         assert running.relay.not_ready() == "source scores: no answer"
+        assert running.relay.not_started() == "starting: source scores: no answer"
+        assert running.relay.not_live() is None
         running.queue.open_error = None
         await eventually(lambda: running.relay.not_ready() is None)
+        assert running.relay.not_started() is None
         assert await running.post() == 200
+        running.queue.send_error = SourceUnavailable("gone")
+        assert await running.post() == 503
+        assert running.relay.not_started() is None
+
+
+async def test_a_send_that_does_not_end(tmp_path: Path) -> None:
+    """A queue that does not even let go of a send when that is cancelled turns liveness red; a failing one does not."""
+    async with relaying(tmp_path, RELAY__TIMEOUT="0.05") as running:
+        running.queue.send_error = SourceUnavailable("gone")
+        assert await running.post() == 503
+        now, let_go = time.monotonic(), asyncio.Event()
+        assert [running.relay.not_live(now + 10 * look) for look in range(20)] == [None] * 20
+
+        async def holds_on(_: object) -> None:
+            while not let_go.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await let_go.wait()
+
+        running.queue.send = holds_on
+        assert await running.post() == 503
+        looks = [running.relay.not_live(now + 200 + 10 * look) for look in range(10)]
+        assert looks[:6] == [None] * 6
+        assert (looks[9] or "").startswith("source scores: a send does not end")
+        let_go.set()
+        await eventually(lambda: running.relay.not_live(now + 300) is None)
 
 
 @pytest.mark.parametrize("error", [SourceRefused("denied"), SettingsError("wrong")])

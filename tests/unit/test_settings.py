@@ -230,7 +230,7 @@ def test_a_slip_that_looks_like_a_service_link_is_refused(folder: Path, name: st
         ("LOG__LEVEL", CANARY, "expected debug or info or warning or error or critical"),
         ("DATABASE__URL", f"mysql://u:{CANARY}@h/d", "expected a URL: sqlite"),
         ("INBOX__RETENTION", CANARY, "expected a duration such as"),
-        ("DEAD_LETTERS__KIND", "s3", "expected file or queue; the s3 and blob stores are not in this release"),
+        ("DEAD_LETTERS__KIND", "gcs", "expected file or s3 or blob or queue"),
         ("DEAD_LETTERS__KIND", CANARY, "expected file"),
         ("THRIVE__EVENT_TYPES__NUDGE", "[]", "expected one text, or a JSON list"),
         ("THRIVE__EVENT_TYPES__NUDGE", "[1]", "expected one text, or a JSON list"),
@@ -319,6 +319,19 @@ def test_same_secret_given_twice_at_one_level_is_refused(folder: Path) -> None:
     assert line == f"{name} and {name}_FILE: expected one of the two, not both"
     toml = f"[thrive.signature]\nsecrets = '{CANARY}'\nsecrets_file = 'f'\n"
     assert refused(folder, toml).endswith("in consumer.toml: expected one of the two, not both")
+
+
+def test_the_data_dir_is_where_defaults_are_kept(folder: Path) -> None:
+    """Database and dead letters go there, unless a setting of their own, from any level, says where."""
+    env = {"CONSUMER_DATA_DIR": "/data"}
+    settings = load_settings(env=env, cwd=folder).settings
+    assert settings.database.url.get_secret_value() == "sqlite+aiosqlite:////data/consumer.db"
+    assert settings.dead_letters.path == Path("/data/dead-letters")
+    (folder / "consumer.toml").write_text("database.url = 'postgresql://host/name'\ndead_letters.max_age = '1d'\n")
+    settings = load_settings(env=env, cwd=folder).settings
+    assert settings.database.url.get_secret_value() == "postgresql://host/name"
+    assert settings.dead_letters.path == Path("/data/dead-letters")
+    assert refused(folder, "database = 3\n", env=env).startswith("database ")
 
 
 def test_one_source_under_two_spellings_is_refused(folder: Path) -> None:

@@ -52,9 +52,13 @@ def warnings() -> Iterator[Warnings]:
 
 
 @asynccontextmanager
-async def watching(path: Path, interval: float = 30.0) -> AsyncIterator[Changes]:
+async def watching(path: Path, interval: float = 30.0, *, there: bool = True) -> AsyncIterator[Changes]:
     changes, stop = Changes(), asyncio.Event()
-    task = asyncio.create_task(watch_secret_files([path], stop=stop, on_change=changes, interval=interval))
+    task = asyncio.create_task(
+        watch_secret_files([path], stop=stop, on_change=changes, interval=interval, tell_first=there)
+    )
+    if there:
+        await changes.next()  # what changes from here on is a change
     await asyncio.sleep(0.3)  # the system has to have begun to watch
     try:
         yield changes
@@ -109,7 +113,7 @@ async def test_contents_are_compared_where_nothing_can_be_watched(
     """Without a folder to watch yet, the slow look finds the file once it is there."""
     caplog.set_level(logging.WARNING)
     path = tmp_path / "later" / "secrets"
-    async with watching(path, interval=0.1) as changes:
+    async with watching(path, interval=0.1, there=False) as changes:
         path.parent.mkdir()
         path.write_text("new", encoding="utf-8")
         assert await changes.next() == ["new"]
@@ -134,6 +138,32 @@ async def test_secret_nobody_can_use_does_not_end_the_watch(tmp_path: Path, warn
         assert "canary" not in text
     stop.set()
     await asyncio.wait_for(task, 10)
+
+
+async def test_what_failed_for_another_reason_is_tried_again(tmp_path: Path, warnings: Warnings) -> None:
+    """Without another change of the file, and with one warning for all tries."""
+    path = tmp_path / "secrets"
+    path.write_text("a", encoding="utf-8")
+    stop, used, unusable = asyncio.Event(), asyncio.Event(), list[Path]()
+    tries = 0
+
+    def listener(_: Path) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise ValueError
+        used.set()
+
+    watch = watch_secret_files(
+        [path], stop=stop, on_change=listener, interval=0.1, tell_first=True, on_unusable=unusable.append
+    )
+    task = asyncio.create_task(watch)
+    assert "ValueError" in await warnings.next()
+    await asyncio.wait_for(used.wait(), 10)
+    stop.set()
+    await asyncio.wait_for(task, 10)
+    assert unusable == [path]
+    assert tries == 3
 
 
 async def test_cancelled_watch_leaves_the_stop_event_alone(tmp_path: Path) -> None:
