@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 pytest_plugins = [
@@ -24,6 +25,9 @@ settings.load_profile("shared")
 def pytest_configure(config: pytest.Config) -> None:
     """Know the mark by which a quick run can leave tests out: `pytest -m "not thorough"`."""
     config.addinivalue_line("markers", "thorough: says again, on another server or otherwise, what another test says")
+    # A logger that kept the configuration of an earlier test would be deaf to `capture_logs`.
+    configure = structlog.configure
+    structlog.configure = lambda **options: configure(**{**options, "cache_logger_on_first_use": False})
 
 
 @pytest.fixture(autouse=True)

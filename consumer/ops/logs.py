@@ -49,11 +49,8 @@ def configure_logging(*, level: str = "info", form: Literal["auto", "json", "con
         if console
         else structlog.processors.JSONRenderer(default=_type_name)
     )
-    # In place, since loggers that were used before hold this very list.
-    processors = structlog.get_config()["processors"]
-    processors[:] = [structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter]
     structlog.configure(
-        processors=processors,
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import consumer
 from tests.emulators.event_hubs_client import event_hubs_process
 from tests.faults.harness import stub_process
 from tests.servers.azurite import Azurite
+from tests.servers.forked import fork
 from tests.servers.names import fresh_name
 
 ROOT = Path(consumer.__file__).parent.parent
@@ -43,17 +46,34 @@ sys.addaudithook(refuse)
 """
 
 
-def run(folder: Path, *arguments: str, before: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a demo."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(folder: Path, *arguments: str, before: str = "", **settings: str) -> Result:
+    """Run it as a process of its own; with `before`, one that runs that first."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("CONSUMER_")}
-    return subprocess.run(
+    env |= AWS | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)} | settings
+    if not before:
+        said = Path(tempfile.mkdtemp(prefix="said-", dir=folder.parent))
+        out, err = said / "out", said / "err"
+        code = fork(arguments, env=env, cwd=folder, out=out, err=err).wait(120)
+        return Result(code, out.read_text(), err.read_text())
+    done = subprocess.run(
         [sys.executable, "-c", f"{before}\nfrom consumer.cli import main; main()", *arguments],
         cwd=folder,
-        env=env | AWS | {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder)} | settings,
+        env=env,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 _LOOK_EVERY = 0.01
 
 _SERVER = """
-import json, os, sys
+import json, os, sys, tempfile
 import aioboto3, asyncpg, azure.eventhub.aio, azure.storage.queue.aio, pyrage
-import consumer.app, consumer.cli.relay, consumer.cli.run, consumer.cli.service
+import consumer.app, consumer.cli.relay, consumer.cli.run, consumer.cli.service, consumer.demo
 import consumer.sources.event_hubs, consumer.sources.local, consumer.sources.sqs, consumer.sources.storage_queue
 from consumer.cli import main
 
@@ -36,6 +36,7 @@ def run(job):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(job[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
+    tempfile.tempdir = None
     sys.path[0] = job["cwd"]
     sys.argv = ["consumer", *job["arguments"]]
     main()
