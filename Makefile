@@ -36,7 +36,7 @@ lint: $(VENV)/test ## Check style and types
 	$(BIN)/mypy
 
 test: lint ## Check everything: style, types, and the tests with their servers
-	$(BIN)/python -m pytest -n 8 --dist worksteal
+	$(BIN)/python -m pytest -n 6 --dist worksteal
 
 format: $(VENV)/test ## Put the code in shape
 	$(BIN)/ruff check --fix .
